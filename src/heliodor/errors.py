@@ -1,0 +1,48 @@
+"""Exceptions. Every error a user can cause derives from HeliodorError and says what to do."""
+
+from __future__ import annotations
+
+
+class HeliodorError(Exception):
+    """Base of all errors raised on purpose; `exit_code` is what the command line returns."""
+
+    exit_code = 1
+
+
+class InputError(HeliodorError):
+    """The structure, file or option handed in cannot be used as it is."""
+
+    exit_code = 2
+
+
+class ModelError(HeliodorError):
+    """The model cannot describe what it was asked about (element, charge, cutoff)."""
+
+    exit_code = 2
+
+
+class CheckpointError(HeliodorError):
+    """A model file is missing, damaged, untrusted or of an unknown kind."""
+
+    exit_code = 2
+
+
+class DownloadError(HeliodorError):
+    """A model could not be fetched."""
+
+    exit_code = 2
+
+
+class SimulationError(HeliodorError):
+    """The dynamics left the range where the model, or physics, means anything."""
+
+    exit_code = 1
+
+
+class MissingExtraError(HeliodorError):
+    """An optional dependency is not installed."""
+
+    exit_code = 2
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"this needs the package {package!r}: pip install 'heliodor[{extra}]'")

@@ -1,0 +1,53 @@
+"""Cutoff functions and radial bases."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+def polynomial_cutoff(d: Float[Tensor, "E"], cutoff: float) -> Float[Tensor, "E"]:
+    """PhysNet's cutoff function, 1 at d = 0 and 0 from the cutoff on, with two continuous derivatives.
+
+    f(u) = 1 - 6u⁵ + 15u⁴ - 10u³, u = d/cutoff (Unke & Meuwly 2019, eq. 8).
+    """
+    u = (d / cutoff).clamp(max=1.0)
+    return 1.0 + u**3 * (u * (15.0 - 6.0 * u) - 10.0)
+
+
+def smooth_switch(x: Float[Tensor, "*P"]) -> Float[Tensor, "*P"]:
+    """1 for x <= 0, 0 for x >= 1, infinitely smooth between: s(1-x) / (s(1-x) + s(x)), s(t) = exp(-1/t)."""
+    inside = (x > 0.0) & (x < 1.0)
+    t = torch.where(inside, x, 0.5 * torch.ones_like(x))
+    # s(x)/s(1-x) = exp(1/(1-t) - 1/t); the logistic form cannot overflow
+    return torch.where(inside, torch.sigmoid(1.0 / t - 1.0 / (1.0 - t)), (x <= 0.0).to(x.dtype))
+
+
+class BernsteinBasis(nn.Module):
+    """Bernstein polynomials in x = exp(-γ d): b_k = C(K-1, k) x^k (1-x)^(K-1-k), k = 0..K-1.
+
+    SpookyNet's basis (Unke et al. 2021, eq. 12) without its cutoff factor. b_k(0) is 0, as in So3krates.
+    """
+
+    log_binomial: Tensor
+    power: Tensor
+
+    def __init__(self, n_basis: int, gamma: float) -> None:
+        super().__init__()
+        k = torch.arange(n_basis, dtype=torch.float64)
+        top = torch.tensor(float(n_basis), dtype=torch.float64)
+        log_binomial = torch.lgamma(top) - torch.lgamma(k + 1) - torch.lgamma(top - k)
+        self.gamma = gamma
+        self.register_buffer("log_binomial", log_binomial, persistent=False)
+        self.register_buffer("power", k, persistent=False)
+
+    def forward(self, d: Float[Tensor, "E"]) -> Float[Tensor, "E K"]:
+        """Basis functions at the distances d (Å)."""
+        tiny = torch.finfo(d.dtype).tiny
+        log_x = -self.gamma * d
+        log_rest = torch.log((-torch.expm1(log_x)).clamp(min=tiny))
+        n = self.power.shape[0] - 1
+        power = self.power.to(d.dtype)
+        exponent = self.log_binomial.to(d.dtype) + power * log_x.unsqueeze(-1) + (n - power) * log_rest.unsqueeze(-1)
+        return torch.where((d > 0.0).unsqueeze(-1), exponent.exp(), 0.0)

@@ -1,0 +1,284 @@
+"""Potential: the contract between models and everything that moves atoms; forces and stress in one place."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import torch
+from ase.data import chemical_symbols
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from heliodor.errors import InputError, ModelError
+from heliodor.neighbors import Neighbors, find_neighbors
+from heliodor.system import System
+
+CLASH = 0.05
+"""Å; two atoms closer than this are on one spot: bad input, not physics."""
+
+PERIODIC_LONG_RANGE_CUTOFF = 12.0
+"""Å; default for periodic structures."""
+
+
+class ModelWarning(UserWarning):
+    """The model answers, but outside what it was made for."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a model's forward pass hands out, per atom.
+
+    Attributes:
+        energies: eV, by the name of the term; an atom's share of pair energies is half.
+        charges: partial charges, e (models that have them).
+        hirshfeld_ratios: effective over free atomic volume (models that have them).
+    """
+
+    energies: dict[str, Float[Tensor, "N"]]
+    charges: Float[Tensor, "N"] | None = None
+    hirshfeld_ratios: Float[Tensor, "N"] | None = None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Energies in eV and their derivatives for B structures of N atoms in all.
+
+    Attributes:
+        energy: [B] eV. Models trained on forces have no meaningful zero: compare like with like.
+        forces: [N, 3] eV/Å.
+        stress: [B, 3, 3] eV/Å³, ASE's sign (negative under compression), fully periodic structures only.
+        terms: energy by term, [B] eV each.
+        node_energy: [N] eV.
+        charges: [N] e.
+        hirshfeld_ratios: [N].
+        dipole: [B, 3] e·Å, from the positions as given: depends on the origin for charged structures and
+            means nothing for periodic ones.
+    """
+
+    energy: Float[Tensor, "B"]
+    terms: dict[str, Float[Tensor, "B"]] = field(default_factory=dict)
+    node_energy: Float[Tensor, "N"] | None = None
+    forces: Float[Tensor, "N 3"] | None = None
+    stress: Float[Tensor, "B 3 3"] | None = None
+    charges: Float[Tensor, "N"] | None = None
+    hirshfeld_ratios: Float[Tensor, "N"] | None = None
+    dipole: Float[Tensor, "B 3"] | None = None
+
+    node_terms: dict[str, Float[Tensor, "N"]] = field(default_factory=dict)
+    """[N] eV: energy by term and atom."""
+
+    def detached(self, device: str | torch.device | None = None) -> Prediction:
+        """Without graph, on a device (so that numpy can read it on the CPU)."""
+
+        def move(value: Tensor | dict[str, Tensor] | None) -> Tensor | dict[str, Tensor] | None:
+            if isinstance(value, dict):
+                return {name: tensor.detach().to(device) for name, tensor in value.items()}
+            return None if value is None else value.detach().to(device)
+
+        return Prediction(**{f.name: move(getattr(self, f.name)) for f in fields(self)})  # type: ignore[arg-type]
+
+
+class Potential(nn.Module):
+    """Base of all models.
+
+    Attributes:
+        name: the model's name.
+        cutoff: Å, of the network's edges.
+        has_long_range: whether there are pair terms beyond the network's cutoff.
+        long_range_cutoff: Å; None for no cutoff; "auto": none in gas phase, 12 Å in periodic boxes.
+        elements: atomic numbers the model was trained on.
+        outputs: quantities beyond energy and forces, such as "charges".
+    """
+
+    name: str = "model"
+    cutoff: float
+    has_long_range: bool = False
+    long_range_cutoff: float | str | None = None
+    elements: tuple[int, ...]
+    outputs: frozenset[str] = frozenset()
+    card: dict[str, Any]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.card = {}
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.parameters()).dtype
+
+    def forward(self, system: System, neighbors: Neighbors) -> Terms:  # pragma: no cover - interface
+        raise NotImplementedError
+
+    def long_range_limits(self, system: System) -> Float[Tensor, "B"]:
+        """The long-range cutoff of each structure, Å; infinite where there is none."""
+        periodic = system.pbc.any(-1)
+        if self.long_range_cutoff == "auto":
+            infinite = torch.full((system.n_structures,), torch.inf, dtype=system.dtype, device=system.device)
+            return torch.where(periodic, PERIODIC_LONG_RANGE_CUTOFF, infinite)
+        value = torch.inf if self.long_range_cutoff is None else float(self.long_range_cutoff)
+        return torch.full((system.n_structures,), value, dtype=system.dtype, device=system.device)
+
+    def neighbors(self, system: System, skin: float = 0.0) -> Neighbors:
+        """The lists this model needs at these positions."""
+        limits = self.long_range_limits(system) if self.has_long_range else None
+        return find_neighbors(system, self.cutoff, long_range_cutoff=limits, skin=skin)
+
+    def check(self, system: System) -> None:
+        """Refuse what the model cannot represent.
+
+        Raises:
+            ModelError: an element outside the training set.
+            InputError: charge and spin that do not fit the number of electrons.
+        """
+        supported = torch.zeros(256, dtype=torch.bool, device=system.device)
+        supported[list(self.elements)] = True
+        outside = (~supported[system.numbers]).nonzero()
+        if len(outside):
+            atom = int(outside[0])
+            symbols = " ".join(chemical_symbols[z] for z in self.elements)
+            raise ModelError(
+                f"atom {_local_index(system, atom)} is {chemical_symbols[int(system.numbers[atom])]}: {self.name} "
+                f"knows only {symbols}; choose another model or leave such atoms out"
+            )
+        electrons = torch.zeros_like(system.charge).index_add(0, system.batch, system.numbers.to(system.dtype))
+        unpaired = electrons - system.charge - system.spin
+        broken = (unpaired.remainder(2.0) != 0.0) | (unpaired < 0)
+        if bool(broken.any()):
+            b = int(broken.nonzero()[0])
+            raise InputError(
+                f"{_where(system, b)}charge {float(system.charge[b]):+g} leaves {float(electrons[b] - system.charge[b]):g} "
+                f"electrons, which cannot have {int(system.spin[b])} unpaired: set the charge (--charge, "
+                "atoms.info['charge']) or the number of unpaired electrons (--spin, atoms.info['spin'])"
+            )
+
+    def advice(self, system: System) -> list[str]:
+        """What the user should know about this structure and this model, in words."""
+        return []
+
+
+def evaluate_system(
+    potential: Potential,
+    system: System,
+    neighbors: Neighbors | None = None,
+    *,
+    forces: bool = True,
+    stress: bool = False,
+    create_graph: bool = False,
+) -> Prediction:
+    """Energy and its derivatives: the only place where any model is differentiated.
+
+    Forces are -∂E/∂R through everything the energy depends on, charges and Hirshfeld ratios included. The
+    stress is (1/V) ∂E/∂ε under R -> R(1+ε), cell -> cell(1+ε), symmetrised.
+
+    Args:
+        neighbors: lists from `potential.neighbors`; built here if not given.
+        create_graph: keep the graph, for losses on forces.
+
+    Raises:
+        InputError: stress asked of a structure that is not fully periodic.
+    """
+    if stress and not bool(system.pbc.all()):
+        raise InputError("stress is defined for fully periodic structures only")
+    if neighbors is None:
+        neighbors = potential.neighbors(system)
+    moving = system
+    strain = None
+    with torch.set_grad_enabled(forces or stress or create_graph or torch.is_grad_enabled()):
+        if forces or stress:
+            moving = system.replace(positions=system.positions.detach().requires_grad_())
+            leaf = moving.positions
+        if stress:
+            strain = torch.zeros_like(system.cell, requires_grad=True)
+            moving = moving.deform(strain)
+        terms = potential(moving, neighbors)
+        node = torch.stack([energy.double() for energy in terms.energies.values()])
+        by_term = torch.zeros(len(node), system.n_structures, dtype=node.dtype, device=node.device)
+        by_term = by_term.index_add(1, system.batch, node)
+        energy = by_term.sum(0)
+        gradients: tuple[Tensor, ...] = ()
+        if forces or stress:
+            wanted = ([leaf] if forces else []) + ([strain] if strain is not None else [])
+            gradients = torch.autograd.grad(
+                energy.sum(), wanted, create_graph=create_graph, materialize_grads=True
+            )
+        dipole = None
+        if terms.charges is not None:
+            weighted = terms.charges.to(system.dtype).unsqueeze(-1) * system.positions
+            dipole = torch.zeros_like(system.cell[:, 0]).index_add(0, system.batch, weighted)
+    stress_tensor = None
+    if stress:
+        stress_tensor = 0.5 * (gradients[-1] + gradients[-1].mT) / system.volume.abs().view(-1, 1, 1)
+    prediction = Prediction(
+        energy=energy,
+        terms=dict(zip(terms.energies, by_term.unbind(0), strict=True)),
+        node_energy=node.sum(0),
+        node_terms=dict(zip(terms.energies, node.unbind(0), strict=True)),
+        forces=-gradients[0] if forces else None,
+        stress=stress_tensor,
+        charges=terms.charges,
+        hirshfeld_ratios=terms.hirshfeld_ratios,
+        dipole=dipole,
+    )
+    return prediction if create_graph else prediction.detached()
+
+
+def join_predictions(parts: list[Prediction]) -> Prediction:
+    """Predictions of consecutive batches as one; a field that some part lacks is left out."""
+    if len(parts) == 1:
+        return parts[0]
+
+    def join(values: list[Any]) -> Any:
+        if isinstance(values[0], dict):
+            return {name: torch.cat([value[name] for value in values]) for name in values[0]}
+        return None if any(value is None for value in values) else torch.cat(values)
+
+    return Prediction(**{f.name: join([getattr(part, f.name) for part in parts]) for f in fields(Prediction)})
+
+
+def check_distances(
+    system: System, neighbors: Neighbors, first_structure: int = 0, minimum: float = CLASH
+) -> None:
+    """Refuse atoms on one spot (closer than ``minimum``, Å).
+
+    Args:
+        first_structure: index that the batch's first structure has for the user.
+
+    Raises:
+        InputError: naming the two atoms and their distance.
+    """
+    with torch.no_grad():
+        d = neighbors.vectors(system).norm(dim=-1)
+    if len(d) == 0 or not bool((closest := d.min()) < minimum):
+        return
+    edge = int(d.argmin())
+    a, b = int(neighbors.i[edge]), int(neighbors.j[edge])
+    local = [k - int((system.batch < system.batch[k]).sum()) for k in (a, b)]
+    names = [f"{chemical_symbols[int(system.numbers[k])]} (atom {n})" for k, n in zip((a, b), local, strict=True)]
+    structure = first_structure + int(system.batch[a])
+    where = f"structure {structure}: " if system.n_structures > 1 or first_structure else ""
+    raise InputError(
+        f"{where}{names[0]} and {names[1]} are {float(closest):.3f} Å apart: "
+        "two atoms on one spot"
+    )
+
+
+def warn_about(potential: Potential, system: System) -> None:
+    """Say as warnings what `Potential.advice` has to say."""
+    for line in potential.advice(system):
+        warnings.warn(line, ModelWarning, stacklevel=3)
+
+
+def _local_index(system: System, atom: int) -> str:
+    first = int((system.batch < system.batch[atom]).sum())
+    suffix = f" of structure {int(system.batch[atom])}" if system.n_structures > 1 else ""
+    return f"{atom - first}{suffix}"
+
+
+def _where(system: System, structure: int) -> str:
+    return f"structure {structure}: " if system.n_structures > 1 else ""

@@ -1,0 +1,91 @@
+"""The models heliodor knows by name: where they are, what they are, under which licence."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+
+from heliodor.errors import CheckpointError, ModelError
+
+ENVIRONMENT = "HELIODOR_CACHE"
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One model of the registry.
+
+    Attributes:
+        name: what `heliodor.load` takes.
+        summary: one line.
+        elements: symbols.
+        licence, citation: as its authors ask.
+        embedded: file inside the package, or None.
+        sha256: of the embedded file, or of the converted one if it must be fetched.
+        official: the authors' own file: {"url", "sha256", "bytes", "converter"}, or None.
+    """
+
+    name: str
+    summary: str
+    elements: tuple[str, ...]
+    licence: str
+    citation: str
+    embedded: str | None = None
+    sha256: str | None = None
+    official: dict[str, str | int] | None = field(default=None)
+
+    @property
+    def path(self) -> Path | None:
+        """Where the checkpoint lies now: in the package, in the cache, or None."""
+        if self.embedded:
+            return weights_folder() / self.embedded
+        cached = cache_folder() / f"{self.name}.safetensors"
+        return cached if cached.exists() else None
+
+
+def weights_folder() -> Path:
+    """The checkpoints that ship with the package."""
+    return Path(str(resources.files("heliodor") / "weights"))
+
+
+def cache_folder() -> Path:
+    """Where fetched models are kept: $HELIODOR_CACHE, or the user's cache directory."""
+    if ENVIRONMENT in os.environ:
+        return Path(os.environ[ENVIRONMENT])
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "heliodor"
+
+
+def models() -> dict[str, ModelEntry]:
+    """Every model that can be loaded by name."""
+    entries = json.loads((weights_folder() / "registry.json").read_text())
+    return {
+        name: ModelEntry(name=name, **{**values, "elements": tuple(values["elements"].split())})
+        for name, values in entries.items()
+    }
+
+
+def find_model(name: str) -> ModelEntry:
+    """Look a name up.
+
+    Raises:
+        ModelError: unknown, with the names that exist.
+    """
+    known = models()
+    if name not in known:
+        raise ModelError(f"no model called {name!r} and no such file; known models: {', '.join(sorted(known))}")
+    return known[name]
+
+
+def checkpoint_path(entry: ModelEntry) -> Path:
+    """The entry's checkpoint file.
+
+    Raises:
+        CheckpointError: it has to be fetched first.
+    """
+    path = entry.path
+    if path is None:
+        raise CheckpointError(f"{entry.name} is not on this machine: run 'heliodor models fetch {entry.name}' once")
+    return path

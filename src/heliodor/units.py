@@ -1,0 +1,74 @@
+"""Units inside heliodor: eV, Å, fs, amu, e, K. Conversions happen at the border, with these factors.
+
+Constants are CODATA 2018. A published model that was trained with older constants carries its own
+(see `heliodor.physics`), because they are part of its parameters.
+"""
+
+from __future__ import annotations
+
+import re
+
+from heliodor.errors import InputError
+
+BOLTZMANN = 8.617333262e-5
+"""k_B in eV/K."""
+
+ACCELERATION = 1.602176634e-19 / 1.66053906660e-27 * 1e-10
+"""(eV/Å)/amu expressed in Å/fs²: F/m * ACCELERATION is an acceleration (9.6485e-3)."""
+
+KINETIC = 1.0 / ACCELERATION
+"""amu Å²/fs² expressed in eV: m v² * KINETIC is an energy."""
+
+BOHR = 0.529177210903
+"""Å."""
+
+HARTREE = 27.211386245988
+"""eV."""
+
+KCAL_PER_MOL = 4184.0 / (6.02214076e23 * 1.602176634e-19)
+"""eV (0.0433641)."""
+
+KJ_PER_MOL = KCAL_PER_MOL / 4.184
+"""eV."""
+
+BAR = 1e5 * 1e-30 / 1.602176634e-19
+"""eV/Å³ (6.2415e-7)."""
+
+GPA = 1e4 * BAR
+"""eV/Å³."""
+
+DEBYE = 0.20819433270
+"""e·Å."""
+
+GRAM_PER_CM3 = 1e-24 / 1.66053906660e-24
+"""amu/Å³ (0.602214)."""
+
+_TIME = {"as": 1e-3, "fs": 1.0, "ps": 1e3, "ns": 1e6, "us": 1e9, "µs": 1e9}
+
+
+def parse_time(text: str | float) -> float:
+    """Read a time such as ``"10 ps"``, ``"0.5fs"`` or a bare number of femtoseconds.
+
+    Returns:
+        The time in fs.
+
+    Raises:
+        InputError: the text is not a positive time with a known unit.
+    """
+    match = re.fullmatch(r"\s*([0-9.eE+-]+)\s*([a-zµ]*)\s*", str(text))
+    try:
+        value = float(match.group(1)) if match else float("nan")
+    except ValueError:
+        value = float("nan")
+    unit = (match.group(2) if match else "") or "fs"
+    if unit not in _TIME or not 0.0 < value < float("inf"):
+        raise InputError(f"cannot read {text!r} as a time; write for example '10 ps', '0.5 fs' or '2 ns'")
+    return value * _TIME[unit]
+
+
+def format_time(femtoseconds: float) -> str:
+    """Write a time in the unit a person would choose: ``"2.5 ps"``."""
+    for unit, scale in (("ns", 1e6), ("ps", 1e3), ("fs", 1.0)):
+        if abs(femtoseconds) >= scale:
+            return f"{femtoseconds / scale:.4g} {unit}"
+    return f"{femtoseconds:.4g} fs"
