@@ -20,7 +20,7 @@ from heliodor.potential import (
     join_predictions,
     warn_about,
 )
-from heliodor.registry import checkpoint_path, find_model
+from heliodor.registry import checkpoint_path, find_model, imported
 from heliodor.system import System
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -95,9 +95,7 @@ def evaluate(
     if isinstance(potential, str):
         potential = load(potential)
     frames = [atoms] if isinstance(atoms, ase.Atoms) else list(atoms)
-    whole = System.from_atoms(
-        frames, charge=charge, spin=spin, fragments=fragments, fragment_charges=fragment_charges
-    )
+    whole = System.from_atoms(frames, charge=charge, spin=spin, fragments=fragments, fragment_charges=fragment_charges)
     potential.check(whole)
     warn_about(potential, whole)
     predictions = []
@@ -147,6 +145,9 @@ def _read(model: str | Path) -> Potential:
         return load_checkpoint(path)
     if path.suffix or len(path.parts) > 1:
         raise CheckpointError(f"no such model file: {path}")
+    own = imported().get(str(model))
+    if own is not None:
+        return load_checkpoint(own)
     entry = find_model(str(model))
     return load_checkpoint(checkpoint_path(entry), expected_sha256=entry.sha256)
 
@@ -159,7 +160,9 @@ def _check_cutoff(value: float | str | None, short: float) -> float | str | None
     except ValueError:
         cutoff = float("nan")
     if not cutoff >= short:
-        raise InputError(f"long_range_cutoff must be at least the network's cutoff ({short:g} Å), None or 'auto'; got {value!r}")
+        raise InputError(
+            f"long_range_cutoff must be at least the network's cutoff ({short:g} Å), None or 'auto'; got {value!r}"
+        )
     return None if np.isinf(cutoff) else cutoff
 
 

@@ -151,14 +151,14 @@ def find_neighbors(
         pairs, shift = _search(positions[start : start + count], cells[b], periodic[b], limit + skin)
         pieces.append((pairs + start, shift))
         start += count
-    pairs = np.concatenate([p for p, _ in pieces])
-    shift = torch.from_numpy(np.concatenate([s for _, s in pieces])).to(system.device)
-    i, j = (torch.from_numpy(np.ascontiguousarray(column)).to(system.device) for column in pairs.T)
+    i, j = (
+        torch.from_numpy(np.concatenate([pairs[:, column] for pairs, _ in pieces])).to(system.device)
+        for column in (0, 1)
+    )
+    shift = torch.from_numpy(np.concatenate([shift for _, shift in pieces])).to(system.device)
     with torch.no_grad():
         offset = _offsets(shift, system.cell, system.batch, i) if bool(periodic.any()) else None
-    half_list = Neighbors(
-        i, j, shift, limits, skin, True, system.positions.detach(), system.cell.detach(), offset
-    )
+    half_list = Neighbors(i, j, shift, limits, skin, True, system.positions.detach(), system.cell.detach(), offset)
     if system.cell.requires_grad is False:
         half_list = replace(half_list, cell=system.cell)
     result = half_list if half else half_list.full()
@@ -190,7 +190,9 @@ def _search(
                 i, j = i[near], j[near]
             return np.stack([i, j], axis=1).astype(np.int64, copy=False), np.zeros((len(i), 3), np.int32)
     elif np.isinf(cutoff):
-        raise InputError("a periodic structure has infinitely many pairs: give a finite long_range_cutoff (12 Å is usual)")
+        raise InputError(
+            "a periodic structure has infinitely many pairs: give a finite long_range_cutoff (12 Å is usual)"
+        )
     box, wrapped = _complete_cell(positions, cell, periodic, cutoff)
     search = NeighborList(cutoff=cutoff, full_list=False, sorted=True)
     pairs, shift = search.compute(points=positions, box=box, periodic=wrapped, quantities="PS")

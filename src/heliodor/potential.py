@@ -96,6 +96,7 @@ class Potential(nn.Module):
     cutoff: float
     has_long_range: bool = False
     long_range_cutoff: float | str | None = None
+    dispersion_damping_width: float
     elements: tuple[int, ...]
     outputs: frozenset[str] = frozenset()
     card: dict[str, Any]
@@ -152,7 +153,8 @@ class Potential(nn.Module):
         if bool(broken.any()):
             b = int(broken.nonzero()[0])
             raise InputError(
-                f"{_where(system, b)}charge {float(system.charge[b]):+g} leaves {float(electrons[b] - system.charge[b]):g} "
+                f"{_where(system, b)}charge {float(system.charge[b]):+g} leaves "
+                f"{float(electrons[b] - system.charge[b]):g} "
                 f"electrons, which cannot have {int(system.spin[b])} unpaired: set the charge (--charge, "
                 "atoms.info['charge']) or the number of unpaired electrons (--spin, atoms.info['spin'])"
             )
@@ -204,9 +206,7 @@ def evaluate_system(
         gradients: tuple[Tensor, ...] = ()
         if forces or stress:
             wanted = ([leaf] if forces else []) + ([strain] if strain is not None else [])
-            gradients = torch.autograd.grad(
-                energy.sum(), wanted, create_graph=create_graph, materialize_grads=True
-            )
+            gradients = torch.autograd.grad(energy.sum(), wanted, create_graph=create_graph, materialize_grads=True)
         dipole = None
         if terms.charges is not None:
             weighted = terms.charges.to(system.dtype).unsqueeze(-1) * system.positions
@@ -241,9 +241,7 @@ def join_predictions(parts: list[Prediction]) -> Prediction:
     return Prediction(**{f.name: join([getattr(part, f.name) for part in parts]) for f in fields(Prediction)})
 
 
-def check_distances(
-    system: System, neighbors: Neighbors, first_structure: int = 0, minimum: float = CLASH
-) -> None:
+def check_distances(system: System, neighbors: Neighbors, first_structure: int = 0, minimum: float = CLASH) -> None:
     """Refuse atoms on one spot (closer than ``minimum``, Å).
 
     Args:
@@ -262,10 +260,7 @@ def check_distances(
     names = [f"{chemical_symbols[int(system.numbers[k])]} (atom {n})" for k, n in zip((a, b), local, strict=True)]
     structure = first_structure + int(system.batch[a])
     where = f"structure {structure}: " if system.n_structures > 1 or first_structure else ""
-    raise InputError(
-        f"{where}{names[0]} and {names[1]} are {float(closest):.3f} Å apart: "
-        "two atoms on one spot"
-    )
+    raise InputError(f"{where}{names[0]} and {names[1]} are {float(closest):.3f} Å apart: two atoms on one spot")
 
 
 def warn_about(potential: Potential, system: System) -> None:

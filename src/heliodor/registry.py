@@ -67,6 +67,13 @@ def models() -> dict[str, ModelEntry]:
     }
 
 
+def imported() -> dict[str, Path]:
+    """Models the user has imported into the cache under names of their own."""
+    known = models()
+    files = sorted(cache_folder().glob("*.safetensors")) if cache_folder().is_dir() else []
+    return {file.stem: file for file in files if file.stem not in known}
+
+
 def find_model(name: str) -> ModelEntry:
     """Look a name up.
 
@@ -75,7 +82,8 @@ def find_model(name: str) -> ModelEntry:
     """
     known = models()
     if name not in known:
-        raise ModelError(f"no model called {name!r} and no such file; known models: {', '.join(sorted(known))}")
+        names = ", ".join([*sorted(known), *imported()])
+        raise ModelError(f"no model called {name!r} and no such file; known models: {names}")
     return known[name]
 
 

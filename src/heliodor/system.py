@@ -204,7 +204,9 @@ def _check_frame(atoms: ase.Atoms, where: str) -> None:
         raise InputError(f"the structure{where} has no atoms")
     bad = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
     if len(bad):
-        raise InputError(f"atom {bad[0]} ({atoms.symbols[int(bad[0])]}){where} has a coordinate that is not a finite number")
+        raise InputError(
+            f"atom {bad[0]} ({atoms.symbols[int(bad[0])]}){where} has a coordinate that is not a finite number"
+        )
     unknown = np.flatnonzero((atoms.numbers < 1) | (atoms.numbers >= len(chemical_symbols)))
     if len(unknown):
         raise InputError(f"atom {unknown[0]}{where} has no known element (atomic number {atoms.numbers[unknown[0]]})")
@@ -214,7 +216,9 @@ def _check_frame(atoms: ase.Atoms, where: str) -> None:
     if atoms.pbc.any():
         lengths = np.linalg.norm(cell, axis=1)
         if (lengths[atoms.pbc] < 1e-3).any():
-            raise InputError(f"the structure{where} is periodic but a periodic lattice vector has zero length; set the cell or pbc=False")
+            raise InputError(
+                f"the structure{where} is periodic but has a lattice vector of zero length: set the cell or pbc=False"
+            )
         if atoms.pbc.all():
             volume = np.linalg.det(cell)
             if volume < 0:

@@ -34,7 +34,8 @@ class Collection:
         self.rows = []
 
     def add(self, positions, numbers, charge, kind, name, cell=None):
-        self.rows.append((positions - (0 if cell is not None else positions.mean(0)), numbers, charge, kind, name, cell))
+        centre = 0 if cell is not None else positions.mean(0)
+        self.rows.append((positions - centre, numbers, charge, kind, name, cell))
 
     def save(self, path):
         rows = self.rows
@@ -232,7 +233,7 @@ def preview(path, rows, count, rng):
             periodic = "F F F" if cell is None else "T T T"
             handle.write(f'{len(z)}\n{lattice}Properties=species:S:1:pos:R:3 pbc="{periodic}" charge={charge} '
                          f'kind={kind} molecule="{name}"\n'.replace("\\", "\\\\"))  # fmt: skip
-            for n, (a, b, c) in zip(z, x):
+            for n, (a, b, c) in zip(z, x, strict=True):
                 symbol = Chem.GetPeriodicTable().GetElementSymbol(int(n))
                 handle.write(f"{symbol:2s} {a:12.6f} {b:12.6f} {c:12.6f}\n")
 

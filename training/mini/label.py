@@ -20,6 +20,10 @@ import heliodor
 from heliodor.potential import Potential, evaluate_system
 from heliodor.system import System
 
+PERIODIC_CUTOFF = 6.0
+"""Å for electrostatics and dispersion in periodic boxes, for teacher and student alike: the physical terms are
+the same function in both, so the shorter sum loses nothing that has to be learned, and costs an eighth."""
+
 PER_ATOM = ("positions", "numbers", "forces", "node_energy", "charges", "hirshfeld")
 
 
@@ -54,9 +58,14 @@ def label(potential: Potential, data: dict[str, np.ndarray], max_atoms: int) -> 
     for group in track(batches(data["offsets"], max_atoms), description="labelling"):
         system = system_of(data, group)
         potential.check(system)
+        periodic = system.pbc.any(-1)
+        assert bool(periodic.all()) or not bool(periodic.any())
+        potential.long_range_cutoff = PERIODIC_CUTOFF if bool(periodic.any()) else None
         p = evaluate_system(potential, system)
         network = p.node_terms["so3krates"]
-        assert p.forces is not None and p.charges is not None and p.hirshfeld_ratios is not None and p.dipole is not None
+        assert (
+            p.forces is not None and p.charges is not None and p.hirshfeld_ratios is not None and p.dipole is not None
+        )
         yield {
             "forces": p.forces.float().numpy(),
             "node_energy": network.float().numpy(),
@@ -76,6 +85,20 @@ def keep_only(data: dict[str, np.ndarray], keep: np.ndarray) -> dict[str, np.nda
     return out
 
 
+def with_labels(potential: Potential, data: dict[str, np.ndarray], max_atoms: int) -> dict[str, np.ndarray]:
+    """The data set with its labels."""
+    parts = list(label(potential, data, max_atoms))
+    return {**data, **{key: np.concatenate([part[key] for part in parts]) for key in parts[0]}}
+
+
+def join(sets: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Data sets one after another."""
+    out = {key: np.concatenate([data[key] for data in sets]) for key in sets[0] if key != "offsets"}
+    counts = np.concatenate([np.diff(data["offsets"]) for data in sets])
+    out["offsets"] = np.concatenate([[0], np.cumsum(counts)])
+    return out
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("structures", type=Path)
@@ -86,8 +109,14 @@ def main() -> None:
     args = parser.parse_args()
     potential = heliodor.load(args.teacher, dtype="float32")
     data = dict(np.load(args.structures))
-    parts = list(label(potential, data, args.batch_atoms))
-    data.update({key: np.concatenate([part[key] for part in parts]) for key in parts[0]})
+    periodic = data["pbc"].any(axis=1)
+    data = join(
+        [
+            with_labels(potential, keep_only(data, mask), args.batch_atoms)
+            for mask in (~periodic, periodic)
+            if mask.any()
+        ]
+    )
     largest = np.maximum.reduceat(np.linalg.norm(data["forces"], axis=1), data["offsets"][:-1])
     data = keep_only(data, largest <= args.max_force)
     np.savez(args.output, **data)

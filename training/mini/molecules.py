@@ -173,7 +173,7 @@ def combine(rng, wanted, known, charged=False, max_atoms=42):
         smiles = str(rng.choice(SCAFFOLDS))
         groups = list(rng.choice(SUBSTITUENTS, size=rng.choice([1, 2, 3], p=[0.4, 0.4, 0.2])))
         if charged:
-            groups = groups[: int(rng.integers(0, 2))] + [rng.choice(CHARGED)]
+            groups = [*groups[: int(rng.integers(0, 2))], rng.choice(CHARGED)]
         for group in groups:
             smiles = smiles and attach(smiles, str(group), rng)
         smiles = smiles and canonical(smiles, max_atoms if rng.random() < 0.25 else 28)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from label import batches, keep_only, system_of
+from label import PERIODIC_CUTOFF, batches, system_of
 from torch import Tensor
 
 import heliodor
@@ -49,7 +49,7 @@ def load_samples(paths: list[Path]) -> list[Sample]:
     samples = []
     for path in paths:
         data = dict(np.load(path))
-        lengths = torch.where(torch.from_numpy(data["pbc"]).any(-1), 12.0, torch.inf).double()
+        lengths = torch.where(torch.from_numpy(data["pbc"]).any(-1), PERIODIC_CUTOFF, torch.inf).double()
         for s in range(len(data["energy"])):
             system = system_of(data, range(s, s + 1))
             neighbors = find_neighbors(system, CONFIG.network.cutoff, long_range_cutoff=lengths[s : s + 1])
@@ -103,7 +103,11 @@ def new_model(samples: list[Sample], seed: int) -> SO3LR:
     model.zbl.load_state_dict(teacher.zbl.state_dict())
     numbers = torch.cat([s.system.numbers for s in samples])
     with torch.no_grad():
-        offsets = {"node_energy": model.energy_offset, "charges": model.charge_offset, "hirshfeld": model.hirshfeld_offset}
+        offsets = {
+            "node_energy": model.energy_offset,
+            "charges": model.charge_offset,
+            "hirshfeld": model.hirshfeld_offset,
+        }
         for key, parameter in offsets.items():
             values = torch.cat([s.labels[key] for s in samples])
             for z in CONFIG.elements:
@@ -129,7 +133,10 @@ def errors(model: SO3LR, samples: list[Sample], batch: int = 16) -> dict[str, fl
         assert p.forces is not None and p.charges is not None and p.hirshfeld_ratios is not None
         delta = p.forces - labels["forces"]
         absolute.append(delta.abs().flatten())
-        for name, value in (("charge", p.charges - labels["charges"]), ("hirshfeld", p.hirshfeld_ratios - labels["hirshfeld"])):
+        for name, value in (
+            ("charge", p.charges - labels["charges"]),
+            ("hirshfeld", p.hirshfeld_ratios - labels["hirshfeld"]),
+        ):
             squares.setdefault(name, []).extend(value.square().tolist())
         for index, sample in enumerate(group):
             mine = delta[system.batch == index].square().flatten().tolist()
@@ -140,7 +147,9 @@ def errors(model: SO3LR, samples: list[Sample], batch: int = 16) -> dict[str, fl
     return out
 
 
-def loss_of(model: SO3LR, batch: tuple[System, Neighbors, dict[str, Tensor]], energy_weight: float) -> tuple[Tensor, Tensor]:
+def loss_of(
+    model: SO3LR, batch: tuple[System, Neighbors, dict[str, Tensor]], energy_weight: float
+) -> tuple[Tensor, Tensor]:
     """Training loss and the batch's force RMSE (eV/Å)."""
     system, neighbors, labels = batch
     p = evaluate_system(model, system, neighbors, create_graph=True)
@@ -151,7 +160,7 @@ def loss_of(model: SO3LR, batch: tuple[System, Neighbors, dict[str, Tensor]], en
     node = p.node_terms["so3krates"] - labels["node_energy"]
     charge = (p.charges - labels["charges"]).square().mean()
     ratio = (p.hirshfeld_ratios - labels["hirshfeld"]).square().mean()
-    total = force + energy_weight * node.square().mean() + 3.0 * charge + 3.0 * ratio
+    total = force + energy_weight * node.square().mean() + 10.0 * charge + ratio
     return total, (delta.detach().mean() / 3.0).sqrt()
 
 
@@ -161,13 +170,8 @@ def train(args: argparse.Namespace) -> None:
     samples, valid = load_samples(args.train), load_samples(args.valid)
     state_file = args.out / "state.pt"
     model = new_model(samples, args.seed)
-    decay, no_decay = [], []
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            (decay if parameter.dim() > 1 else no_decay).append(parameter)
-    optimizer = torch.optim.AdamW(
-        [{"params": decay, "weight_decay": 1e-3}, {"params": no_decay, "weight_decay": 0.0}], lr=args.lr, betas=(0.9, 0.98)
-    )
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=args.lr, betas=(0.9, 0.98), weight_decay=args.decay)
     average = {k: v.detach().clone() for k, v in model.state_dict().items()}
     step, spent = 0, 0.0
     if state_file.exists():
@@ -193,13 +197,18 @@ def train(args: argparse.Namespace) -> None:
                 progress = elapsed / budget
                 if progress >= 1.0:
                     break
-                rate = args.lr * min(1.0, (step + 1) / 500.0) * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * progress)))
-                for g in optimizer.param_groups:
-                    g["lr"] = rate
-                loss, rmse = loss_of(model, collate([samples[k] for k in order[group.start : group.stop]]), args.energy * (1.0 - progress))
+                rate = (
+                    args.lr * min(1.0, (step + 1) / 500.0) * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * progress)))
+                )
+                optimizer.param_groups[0]["lr"] = rate
+                loss, rmse = loss_of(
+                    model,
+                    collate([samples[k] for k in order[group.start : group.stop]]),
+                    args.energy * (1.0 - progress),
+                )
                 optimizer.zero_grad()
                 loss.backward()
-                norm = torch.nn.utils.clip_grad_norm_(decay + no_decay, 1.0)
+                norm = torch.nn.utils.clip_grad_norm_(trained, 1.0)
                 if bool(torch.isfinite(norm)):
                     optimizer.step()
                 step += 1
@@ -212,11 +221,29 @@ def train(args: argparse.Namespace) -> None:
                     last_log = elapsed
                     frozen.load_state_dict(average)
                     e = errors(frozen, valid)
-                    log.writerow([step, f"{elapsed:.0f}", f"{rate:.2e}", f"{np.mean(seen) * 1e3:.1f}", *(f"{k}={v:.4g}" for k, v in e.items())])
+                    log.writerow(
+                        [
+                            step,
+                            f"{elapsed:.0f}",
+                            f"{rate:.2e}",
+                            f"{np.mean(seen) * 1e3:.1f}",
+                            *(f"{k}={v:.4g}" for k, v in e.items()),
+                        ]
+                    )
                     file.flush()
-                    print(f"{elapsed / 60:6.1f} min  step {step}  lr {rate:.1e}  train {np.mean(seen) * 1e3:.0f}  valid", {k: round(v, 3) for k, v in e.items()}, flush=True)
+                    print(
+                        f"{elapsed / 60:6.1f} min  step {step}  lr {rate:.1e}  train {np.mean(seen) * 1e3:.0f}  valid",
+                        {k: round(v, 3) for k, v in e.items()},
+                        flush=True,
+                    )
                     seen.clear()
-                    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "average": average, "step": step, "spent": elapsed}
+                    state = {
+                        "model": model.state_dict(),
+                        "optimizer": optimizer.state_dict(),
+                        "average": average,
+                        "step": step,
+                        "spent": elapsed,
+                    }
                     torch.save(state, state_file.with_suffix(".part"))
                     state_file.with_suffix(".part").replace(state_file)
             else:
@@ -236,6 +263,7 @@ def main() -> None:
     parser.add_argument("--init", help="start from this checkpoint instead of random weights")
     parser.add_argument("--hours", type=float, default=1.0, help="budget of wall-clock time")
     parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--decay", type=float, default=1e-3, help="weight decay")
     parser.add_argument("--energy", type=float, default=0.3, help="initial weight of per-atom energies, 1/eV²")
     parser.add_argument("--batch-atoms", type=int, default=400)
     parser.add_argument("--threads", type=int, default=1)

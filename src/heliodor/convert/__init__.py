@@ -1,0 +1,1 @@
+"""Readers of official model files; none of them executes anything it reads."""

@@ -18,7 +18,6 @@ from heliodor.errors import CheckpointError
 from heliodor.models.so3lr import SO3LR, SO3LRConfig
 
 MAX_BYTES = 64 * 2**20
-_ARRAY = "heliodor array under construction"
 
 
 class _Array:
@@ -27,13 +26,12 @@ class _Array:
     value: np.ndarray
 
     def __setstate__(self, state: Any) -> None:
-        _, shape, dtype, _fortran, raw = state
+        _, shape, dtype, fortran, raw = state
         if not isinstance(dtype, _Dtype) or not isinstance(raw, bytes):
             raise CheckpointError("params.pkl holds an array that is not float32")
         if not isinstance(shape, tuple) or int(np.prod(shape, dtype=object)) * 4 != len(raw):
             raise CheckpointError("params.pkl holds an array whose size does not fit its shape")
-        order = "F" if _fortran else "C"
-        self.value = np.frombuffer(raw, dtype="<f4").reshape(shape, order=order)
+        self.value = np.frombuffer(raw, dtype="<f4").reshape(shape, order="F" if fortran else "C")
 
 
 class _Dtype:
@@ -59,7 +57,7 @@ class _Unpickler(pickle.Unpickler):
         if module == "numpy" and name == "dtype":
             return _Dtype
         raise CheckpointError(
-            f"the file asks for {module}.{name}, which SO3LR parameters never need: it is not loaded (it could run code)"
+            f"the file asks for {module}.{name}, which SO3LR parameters never need: refused, as it could run code"
         )
 
 
@@ -78,7 +76,9 @@ def read_parameters(path: str | Path) -> dict[str, np.ndarray]:
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
     except Exception as error:
-        raise CheckpointError(f"{path} is not a readable SO3LR parameter file (truncated or damaged): {error}") from None
+        raise CheckpointError(
+            f"{path} is not a readable SO3LR parameter file (truncated or damaged): {error}"
+        ) from None
     if not isinstance(tree, dict) or not isinstance(tree.get("params"), dict):
         raise CheckpointError(f"{path} does not hold SO3LR parameters")
     return _flatten(tree["params"], "")
@@ -151,15 +151,17 @@ def _convert(flat: dict[str, np.ndarray], n_layers: int, n_elements: int) -> dic
             # (head, out, in) -> (head, in, out), q, k, v side by side
             maps = [take(f"{attention}/{part}").mT for part in parts.split()]
             out[f"{target}.{name}"] = torch.cat(maps, dim=-1).contiguous()
-        bias = 0
+        bias = torch.zeros(1, dtype=torch.float64)
         for kind in ("radial", "spherical"):
             layers = [[f"{attention}/{kind}_filter{n}_layer_{k}" for n in (1, 2)] for k in (1, 2)]
-            out[f"{target}.{kind}_hidden.weight"] = torch.cat([take(f"{s}/kernel") for s in layers[0]], dim=1).T.contiguous()
+            out[f"{target}.{kind}_hidden.weight"] = torch.cat(
+                [take(f"{s}/kernel") for s in layers[0]], dim=1
+            ).T.contiguous()
             out[f"{target}.{kind}_hidden.bias"] = torch.cat([take(f"{s}/bias") for s in layers[0]])
             out[f"{target}.{kind}_out"] = torch.stack([take(f"{s}/kernel") for s in layers[1]])
             # summed in float64 so that a float64 model sees the two biases unrounded
             bias = bias + torch.stack([take(f"{s}/bias") for s in layers[1]]).double().unsqueeze(1)
-        out[f"{target}.filter_bias"] = bias  # type: ignore[assignment]
+        out[f"{target}.filter_bias"] = bias
         for k in (1, 2):
             out[f"{target}.norm_{k}.weight"] = take(f"{source}/layer_normalization_{k}/scale")
             out[f"{target}.norm_{k}.bias"] = take(f"{source}/layer_normalization_{k}/bias")

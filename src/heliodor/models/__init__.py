@@ -1,0 +1,1 @@
+"""Published architectures in plain PyTorch: the truth every kernel is tested against."""

@@ -135,9 +135,7 @@ class SO3kratesLayer(nn.Module):
         else:
             between = ev.index_select(0, edges.j) - ev.index_select(0, edges.i)
             angular = silu(self.spherical_hidden(self.invariants(between)))
-            bias = torch.baddbmm(
-                self.filter_bias, angular.unflatten(1, (2, -1)).transpose(0, 1), self.spherical_out
-            )
+            bias = torch.baddbmm(self.filter_bias, angular.view(n_edges, 2, f // 4).transpose(0, 1), self.spherical_out)
         radial = silu(self.radial_hidden(edges.basis)).view(n_edges, 2, f).transpose(0, 1)
         return torch.baddbmm(bias, radial, self.radial_out)
 
@@ -177,6 +175,8 @@ class SO3kratesLayer(nn.Module):
 
 class SO3krates(nn.Module):
     """Atomic numbers, charge, spin and edge vectors in; invariant features [N, F] out."""
+
+    parity: Tensor
 
     def __init__(self, config: SO3kratesConfig) -> None:
         super().__init__()

@@ -178,6 +178,8 @@ class SO3LR(Potential):
 def _share(pair: Float[Tensor, "P"], pairs: Neighbors, n_atoms: int) -> Float[Tensor, "N"]:
     """Half of each pair energy to each of its atoms."""
     half = 0.5 * pair
-    return torch.zeros(n_atoms, dtype=pair.dtype, device=pair.device).index_add(0, pairs.i, half).index_add(
-        0, pairs.j, half
+    return (
+        torch.zeros(n_atoms, dtype=pair.dtype, device=pair.device)
+        .index_add(0, pairs.i, half)
+        .index_add(0, pairs.j, half)
     )

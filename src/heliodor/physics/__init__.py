@@ -1,0 +1,1 @@
+"""Physical pair terms that stand beside the networks."""

@@ -1,0 +1,123 @@
+"""ASE calculator: any heliodor potential inside ASE's optimisers, dynamics, vibrations, NEB and cell filters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import ase
+import torch
+from ase.calculators.calculator import Calculator as AseCalculator
+from ase.calculators.calculator import all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from heliodor.api import load
+from heliodor.neighbors import Neighbors
+from heliodor.potential import Potential, check_distances, evaluate_system, warn_about
+from heliodor.system import System, read_charge, read_spin
+
+
+class Calculator(AseCalculator):
+    """Energy (eV), forces (eV/Å), stress (eV/Å³, Voigt, ASE's sign), partial charges (e) and dipole (e·Å).
+
+    One calculator serves structures of any size one after another. Neighbour lists are kept by a skin between
+    calls on the same atoms. Changing ``atoms.info["charge"]`` or ``["spin"]`` invalidates ASE's cache.
+
+    Args:
+        model: name, file, or a loaded potential.
+        charge, spin: total charge (e) and unpaired electrons; override ``atoms.info``.
+        skin: Å; 0 finds the neighbours anew at each call.
+        load_options: as for `heliodor.load` (device, dtype, long_range_cutoff, ...).
+    """
+
+    implemented_properties: ClassVar[list[str]] = [
+        "energy",
+        "free_energy",
+        "energies",
+        "forces",
+        "stress",
+        "charges",
+        "dipole",
+    ]
+
+    def __init__(
+        self,
+        model: str | Path | Potential = "heliodor-mini",
+        *,
+        charge: float | None = None,
+        spin: int | None = None,
+        skin: float = 0.5,
+        **load_options: Any,
+    ) -> None:
+        super().__init__()
+        self.potential = model if isinstance(model, Potential) else load(model, **load_options)
+        self.charge = charge
+        self.spin = spin
+        self.skin = skin
+        self._electrons: tuple[float, int] | None = None
+        self._system: System | None = None
+        self._neighbors: Neighbors | None = None
+
+    def check_state(self, atoms: ase.Atoms, tol: float = 1e-15) -> list[str]:
+        """What changed since the last calculation; charge and spin count."""
+        changes: list[str] = super().check_state(atoms, tol=tol)
+        if self._electrons is not None and self._electrons != self._read_electrons(atoms):
+            changes.append("initial_charges")
+        return changes
+
+    def calculate(
+        self,
+        atoms: ase.Atoms | None = None,
+        properties: list[str] | None = None,
+        system_changes: list[str] = all_changes,
+    ) -> None:
+        """Fill ``results``; called by ASE."""
+        super().calculate(atoms, properties, system_changes)
+        assert self.atoms is not None
+        charge, spin = self._read_electrons(self.atoms)
+        system = System.from_atoms(self.atoms, charge=charge, spin=spin, device=self.potential.device)
+        known = self._same_atoms(system)
+        if not known:
+            self.potential.check(system)
+            warn_about(self.potential, system)
+        neighbors = self._neighbors if known else None
+        if known and self._system is not None and torch.equal(system.cell, self._system.cell):
+            # the same tensor tells the list that its cached image offsets hold
+            system = system.replace(cell=self._system.cell)
+        if neighbors is None or self.skin == 0.0 or bool(neighbors.stale(system)):
+            neighbors = self.potential.neighbors(system, skin=self.skin)
+        self._system = system.replace(cell=neighbors.cell) if torch.equal(system.cell, neighbors.cell) else system
+        self._neighbors, self._electrons = neighbors, (charge, spin)
+        check_distances(system, neighbors)
+
+        wants_stress = bool(system.pbc.all()) and "stress" in (properties or [])
+        p = evaluate_system(self.potential, system, neighbors, stress=wants_stress).detached("cpu")
+        assert p.forces is not None and p.node_energy is not None
+        self.results = {
+            "energy": float(p.energy[0]),
+            "free_energy": float(p.energy[0]),
+            "energies": p.node_energy.double().numpy(),
+            "forces": p.forces.double().numpy(),
+            "terms": {name: float(value[0]) for name, value in p.terms.items()},
+        }
+        if p.stress is not None:
+            self.results["stress"] = full_3x3_to_voigt_6_stress(p.stress[0].double().numpy())
+        if p.charges is not None:
+            self.results["charges"] = p.charges.double().numpy()
+        if p.dipole is not None:
+            self.results["dipole"] = p.dipole[0].double().numpy()
+        if p.hirshfeld_ratios is not None:
+            self.results["hirshfeld_ratios"] = p.hirshfeld_ratios.double().numpy()
+
+    def _read_electrons(self, atoms: ase.Atoms) -> tuple[float, int]:
+        return read_charge(atoms, self.charge), read_spin(atoms, self.spin)
+
+    def _same_atoms(self, system: System) -> bool:
+        old = self._system
+        return (
+            old is not None
+            and torch.equal(old.numbers, system.numbers)
+            and torch.equal(old.pbc, system.pbc)
+            and torch.equal(old.charge, system.charge)
+            and torch.equal(old.spin, system.spin)
+        )
