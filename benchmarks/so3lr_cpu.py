@@ -172,9 +172,7 @@ def write(options: argparse.Namespace, found: dict[str, dict], checks: list[dict
         "threads": options.threads,
         "date": time.strftime("%Y-%m-%d %H:%M"),
         "rattle_angstrom": RATTLE,
-        "implementations": {
-            name: {k: v for k, v in one.items() if k != "rows"} for name, one in found.items()
-        },
+        "implementations": {name: {k: v for k, v in one.items() if k != "rows"} for name, one in found.items()},
         "checks": checks,
         "timings": rows,
     }
@@ -237,9 +235,7 @@ def read_options() -> argparse.Namespace:
     options = parser.parse_args()
     wrong = [item for item in options.peer_python if item.partition("=")[0] not in IMPLEMENTATIONS]
     if wrong:
-        parser.error(
-            f"--peer-python takes {', '.join(IMPLEMENTATIONS)} as NAME=PYTHON, not {', '.join(wrong)}"
-        )
+        parser.error(f"--peer-python takes {', '.join(IMPLEMENTATIONS)} as NAME=PYTHON, not {', '.join(wrong)}")
     if options.worker and not options.json:
         parser.error("--worker needs --json")
     options.python = dict(item.split("=", 1) for item in options.peer_python)

@@ -63,7 +63,7 @@ MOLECULES = ("CH3OH", "CH3CONH2", "CH3SH", "PH3", "CH3CH2Cl", "HCOOH")
 def atoms(request: pytest.FixtureRequest, rng: np.random.Generator) -> ase.Atoms:
     """A neutral molecule, bent out of its symmetry, away from the origin."""
     frame = molecule(request.param)
-    frame.positions += rng.normal(scale=0.08, size=frame.positions.shape) + (3.0, -2.0, 1.0)
+    frame.positions += rng.normal((3.0, -2.0, 1.0), 0.08, frame.positions.shape)
     return frame
 
 

@@ -17,11 +17,12 @@ import heliodor
 from heliodor import registry
 from heliodor.checkpoint import FORMAT, MAX_HEADER, load_checkpoint, read_header, save_checkpoint, sha256
 from heliodor.errors import CheckpointError, ModelError
-from heliodor.models.so3krates import SO3kratesConfig
-from heliodor.models.so3lr import SO3LR, SO3LRConfig
+from heliodor.potentials.so3krates import SO3kratesConfig
+from heliodor.potentials.so3lr import SO3LR, SO3LRConfig
 
 SMALL = SO3LRConfig(
-    network=SO3kratesConfig(n_features=8, n_heads=2, degrees=(1, 2), n_layers=1, n_basis=4, n_elements=18), n_hirshfeld=4
+    network=SO3kratesConfig(n_features=8, n_heads=2, degrees=(1, 2), n_layers=1, n_basis=4, n_elements=18),
+    n_hirshfeld=4,
 )
 
 
@@ -77,11 +78,9 @@ def test_same_model_same_bytes(model, saved, tmp_path):
 
 
 def test_float32_where_it_loses_nothing(saved):
-    kinds = {key: value.dtype for key, value in load_file(saved).items()}
-    assert set(kinds.values()) == {torch.float64, torch.float32} or set(kinds.values()) == {torch.float64}
+    assert torch.float64 in {value.dtype for value in load_file(saved).values()}
     embedded = load_file(registry.find_model("so3lr").path)
-    wide = sorted({key.split(".")[-1] for key, value in embedded.items() if value.dtype == torch.float64})
-    assert wide == ["filter_bias"]
+    assert {value.dtype for value in embedded.values()} == {torch.float32}
 
 
 def test_embedded_model_round_trips_to_its_own_bytes(tmp_path):
@@ -138,7 +137,9 @@ def test_truncated(kept, saved):
         load_checkpoint(saved)
 
 
-@pytest.mark.parametrize("content", [b"", b"hello, world, this is no checkpoint", b"\x80\x04}.", b"\x00" * 64, b"{}" * 20])
+@pytest.mark.parametrize(
+    "content", [b"", b"hello, world, this is no checkpoint", b"\x80\x04}.", b"\x00" * 64, b"{}" * 20]
+)
 def test_not_a_checkpoint(content, tmp_path):
     path = tmp_path / "model.safetensors"
     path.write_bytes(content)
@@ -174,13 +175,14 @@ def raw_header(path: Path, text: bytes) -> Path:
     return path
 
 
-@pytest.mark.parametrize("text", [b"[]", b"1", b"null", b'{"__metadata__": {}}', b'{"__metadata__": {"heliodor": "{"}}', b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "text", [b"[]", b"1", b"null", b'{"__metadata__": {}}', b'{"__metadata__": {"heliodor": "{"}}', b"\xff\xfe"]
+)
 def test_header_of_another_kind(text, tmp_path):
     with pytest.raises(CheckpointError):
         read_header(raw_header(tmp_path / "m.safetensors", text))
 
 
-@pytest.mark.xfail(strict=True, raises=(TypeError, AttributeError, RecursionError), reason="reported: not caught in read_header")
 @pytest.mark.parametrize(
     "text",
     [
@@ -215,7 +217,6 @@ def test_header_that_does_not_fit(change, message, saved):
         load_checkpoint(saved)
 
 
-@pytest.mark.xfail(strict=True, raises=(KeyError, TypeError, AttributeError), reason="reported: card and architecture of another type")
 @pytest.mark.parametrize("change", [{"card": None}, {"card": "tiny"}, {"architecture": []}])
 def test_header_with_a_strange_card(change, saved):
     rewrite(saved, lambda header: {**header, **change})
@@ -278,7 +279,7 @@ def test_tampered_embedded_weights(where, folder):
     content = bytearray(path.read_bytes())
     content[int(where * len(content)) if where != -1 else -1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match="SHA-256 differs|damaged"):
+    with pytest.raises(CheckpointError, match=r"SHA-256 differs|damaged"):
         heliodor.load("so3lr", device="cpu")
 
 

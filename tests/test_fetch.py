@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -21,8 +22,8 @@ DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
 
 class _Server(BaseHTTPRequestHandler):
-    ranges: list[str | None] = []
-    break_after: int | None = None
+    ranges: ClassVar[list[str | None]] = []
+    break_after: ClassVar[int | None] = None
 
     def do_GET(self) -> None:
         wanted = self.headers.get("Range")
@@ -60,7 +61,7 @@ def server() -> Iterator[str]:
 def test_a_broken_download_goes_on_where_it_stopped(server: str, tmp_path: Path) -> None:
     target = tmp_path / "model.bin"
     _Server.break_after = 300_000
-    with pytest.raises(DownloadError, match="run the command again|could not fetch"):
+    with pytest.raises(DownloadError, match=r"run the command again|could not fetch"):
         fetching.download(f"{server}/model.bin", target, DIGEST, progress=False)
     assert not target.exists()
     _Server.break_after = None

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import comb, erf, sph_harm_y
 
-from heliodor.models.angular import degree_sizes, spherical_harmonics
-from heliodor.models.radial import BernsteinBasis, polynomial_cutoff, smooth_switch
 from heliodor.physics.dispersion import qdo_dispersion
 from heliodor.physics.electrostatics import damped_coulomb
 from heliodor.physics.tables import BOHR_2014, COULOMB, HARTREE_2014, free_atom_table
 from heliodor.physics.zbl import ZBLRepulsion
+from heliodor.potentials.angular import degree_sizes, spherical_harmonics
+from heliodor.potentials.radial import BernsteinBasis, polynomial_cutoff, smooth_switch
 
 INFINITE = torch.tensor([torch.inf], dtype=torch.float64)
 DEGREES = (1, 2, 3, 4)
@@ -43,7 +43,10 @@ def sphere(n: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_harmonics_are_orthonormal():
     points, weight = sphere()
-    y = torch.cat([torch.full((len(points), 1), (4 * np.pi) ** -0.5, dtype=torch.float64), spherical_harmonics(points, DEGREES)], 1)
+    y = torch.cat(
+        [torch.full((len(points), 1), (4 * np.pi) ** -0.5, dtype=torch.float64), spherical_harmonics(points, DEGREES)],
+        1,
+    )
     torch.testing.assert_close((y * weight[:, None]).T @ y, torch.eye(25, dtype=torch.float64), rtol=0, atol=1e-13)
 
 
@@ -134,7 +137,9 @@ def test_smooth_switch_against_its_definition(x):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_smooth_switch_ends(dtype):
-    x = torch.tensor([-torch.inf, -1.0, 0.0, 1e-9, 1e-4, 0.5, 1 - 1e-4, 1.0, 2.0, torch.inf], dtype=dtype, requires_grad=True)
+    x = torch.tensor(
+        [-torch.inf, -1.0, 0.0, 1e-9, 1e-4, 0.5, 1 - 1e-4, 1.0, 2.0, torch.inf], dtype=dtype, requires_grad=True
+    )
     y = smooth_switch(x)
     torch.testing.assert_close(y.detach(), torch.tensor([1, 1, 1, 1, 1, 0.5, 0, 0, 0, 0], dtype=dtype))
     (first,) = torch.autograd.grad(y.sum(), x, create_graph=True)
@@ -198,7 +203,9 @@ def test_coulomb_cutoff_of_each_pair(rng):
 # dispersion -------------------------------------------------------------------------------------------------
 
 
-def dispersion(d: torch.Tensor, cutoff: torch.Tensor = INFINITE, z: tuple[int, int] = (6, 8), width: float = 2.0) -> torch.Tensor:
+def dispersion(
+    d: torch.Tensor, cutoff: torch.Tensor = INFINITE, z: tuple[int, int] = (6, 8), width: float = 2.0
+) -> torch.Tensor:
     (a, c), (b, e) = free_atom_table()[list(z)].tolist()
     return qdo_dispersion(d, *(torch.full_like(d, x) for x in (a, b, c, e)), cutoff, width, 1.2)
 
@@ -223,9 +230,7 @@ def test_dispersion_next_orders():
     inverse_gamma = 2 * s**2
     r = np.array([60.0, 90.0])
     p = 1.2 * 2 * 2.54 * alpha ** (1 / 7)
-    series = (
-        1 / (r**6 + p**6) + 5 * inverse_gamma / (r**8 + p**8) + 245 / 8 * inverse_gamma**2 / (r**10 + p**10)
-    )
+    series = 1 / (r**6 + p**6) + 5 * inverse_gamma / (r**8 + p**8) + 245 / 8 * inverse_gamma**2 / (r**10 + p**10)
     ours = dispersion(torch.from_numpy(r * BOHR_2014), z=(6, 6)) / HARTREE_2014
     np.testing.assert_allclose(ours, -46.6 * series, rtol=1e-12)
     ratio = (-ours.numpy() / 46.6 * r**6 - 1) * r**2

@@ -7,13 +7,13 @@ from itertools import groupby
 import numpy as np
 import pytest
 import torch
-from support import TERMS, Reference, embedded_references, shared, shared_references
 
 import heliodor
-from heliodor.models.angular import spherical_harmonics
-from heliodor.models.radial import polynomial_cutoff
 from heliodor.potential import evaluate_system
+from heliodor.potentials.angular import spherical_harmonics
+from heliodor.potentials.radial import polynomial_cutoff
 from heliodor.system import System
+from support import TERMS, Reference, embedded_references, shared, shared_references
 
 EMBEDDED = embedded_references()
 

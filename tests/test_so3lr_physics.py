@@ -8,11 +8,11 @@ import pytest
 import torch
 from ase.build import molecule
 from scipy.spatial.transform import Rotation
-from support import TERMS, embedded_references
 
 import heliodor
 from heliodor.potential import evaluate_system
 from heliodor.system import System
+from support import TERMS, embedded_references
 
 NAMES = tuple(TERMS)
 
@@ -121,7 +121,9 @@ def test_a_huge_box_is_vacuum(so3lr_at, atoms):
 def test_a_cell_without_periodicity_means_nothing(so3lr_at, atoms):
     celled = atoms.copy()
     celled.set_cell([3, 3, 3])
-    assert torch.equal(heliodor.evaluate(so3lr_at(12.0), celled).energy, heliodor.evaluate(so3lr_at(12.0), atoms).energy)
+    assert torch.equal(
+        heliodor.evaluate(so3lr_at(12.0), celled).energy, heliodor.evaluate(so3lr_at(12.0), atoms).energy
+    )
 
 
 def test_slab_and_wire(so3lr_at, crystal):
@@ -148,9 +150,7 @@ def test_slab_and_wire(so3lr_at, crystal):
 def term_energies(potential, system: System) -> torch.Tensor:
     """[T, B] eV."""
     terms = potential(system, potential.neighbors(system)).energies
-    return torch.stack(
-        [torch.zeros_like(system.charge).index_add(0, system.batch, terms[name]) for name in NAMES]
-    )
+    return torch.stack([torch.zeros_like(system.charge).index_add(0, system.batch, terms[name]) for name in NAMES])
 
 
 def test_forces_are_the_gradient(so3lr, atoms):

@@ -57,6 +57,10 @@ def load(
     potential = _read(model)
     if potential.has_long_range:
         potential.long_range_cutoff = _check_cutoff(long_range_cutoff, potential.cutoff)
+        if not 0.0 < dispersion_damping_width < np.inf:
+            raise InputError(
+                f"dispersion_damping_width must be a positive length (Å), not {dispersion_damping_width!r}"
+            )
         potential.dispersion_damping_width = float(dispersion_damping_width)
     elif long_range_cutoff not in ("auto", None):
         raise ModelError(f"{potential.name} has no long-range terms: long_range_cutoff does not apply")

@@ -31,7 +31,7 @@ def sha256(path: str | Path) -> str:
 
 def architectures() -> dict[str, tuple[type[Potential], Any]]:
     """Model classes by the name a checkpoint gives, each with its configuration class."""
-    from heliodor.models.so3lr import SO3LR, SO3LRConfig
+    from heliodor.potentials.so3lr import SO3LR, SO3LRConfig
 
     return {"so3lr": (SO3LR, SO3LRConfig)}
 
@@ -81,9 +81,11 @@ def read_header(path: str | Path) -> dict[str, Any]:
             header = json.loads(metadata["heliodor"])
     except FileNotFoundError:
         raise CheckpointError(f"no such model file: {path}") from None
-    except (ValueError, KeyError, OSError, AttributeError) as error:
+    except (ValueError, KeyError, OSError, AttributeError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} is not a heliodor checkpoint, or is damaged") from error
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
+    if not isinstance(header, dict) or not isinstance(header.get("card", {}), dict):
+        raise CheckpointError(f"{path} is not a heliodor checkpoint, or is damaged")
+    if header.get("format") != FORMAT:
         raise CheckpointError(f"{path} has checkpoint format {header.get('format')!r}; this version reads {FORMAT}")
     return header
 
@@ -100,11 +102,12 @@ def load_checkpoint(path: str | Path, expected_sha256: str | None = None) -> Pot
     if expected_sha256 and hashlib.sha256(content).hexdigest() != expected_sha256:
         raise CheckpointError(f"{path} is not the file it should be (SHA-256 differs): damaged or tampered with")
     known = architectures()
-    if header.get("architecture") not in known:
+    name = str(header.get("architecture"))
+    if name not in known:
         raise CheckpointError(
             f"{path} holds architecture {header.get('architecture')!r}; this version knows {', '.join(known)}"
         )
-    cls, config_class = known[header["architecture"]]
+    cls, config_class = known[name]
     try:
         potential = cls(config_class.from_dict(header["config"])).double()  # type: ignore[call-arg]
         tensors = {k: v.double() if v.is_floating_point() else v for k, v in load_bytes(content).items()}
@@ -113,6 +116,6 @@ def load_checkpoint(path: str | Path, expected_sha256: str | None = None) -> Pot
         raise CheckpointError(f"{path} is damaged or does not fit its own description: {error}") from error
     if not all(bool(p.isfinite().all()) for p in potential.parameters()):
         raise CheckpointError(f"{path} holds parameters that are not finite")
-    potential.name = header["card"].get("name", path.stem)
-    potential.card = header["card"]
+    potential.card = header.get("card", {})
+    potential.name = str(potential.card.get("name", path.stem))
     return potential

@@ -64,14 +64,15 @@ class Neighbors:
         return r + _offsets(self.shift, system.cell, system.batch, self.i)
 
     def stale(self, system: System) -> Bool[Tensor, ""]:
-        """Whether some pair may have come within the cutoff unlisted: decided on the device, no transfer.
+        """Whether some pair may have come within a cutoff unlisted: decided on the device, no transfer.
 
         Displacements are measured against the list's positions carried along with the cell, so that a
-        barostat's affine motion counts only as far as it changes distances.
+        barostat's affine motion counts only as far as it changes distances. Positions that are not numbers are
+        stale.
         """
         if system.cell is self.cell:
             moved = (system.positions - self.positions).square().sum(-1).amax()
-            return 4.0 * moved > self.skin**2
+            return ~(4.0 * moved <= self.skin**2)
         periodic = system.pbc.all(-1, keepdim=True).unsqueeze(-1)
         identity = torch.eye(3, dtype=system.dtype, device=system.device)
         old = torch.where(periodic, self.cell, identity)
@@ -83,7 +84,8 @@ class Neighbors:
         reach = torch.where(self.cutoff.isfinite(), self.cutoff, torch.zeros_like(self.cutoff))
         # a pair now within the cutoff was, before the deformation, within cutoff (1 + shrink) + 2 moved
         partly = (system.pbc.any(-1) & ~system.pbc.all(-1)) & (system.cell != self.cell).flatten(1).any(-1)
-        return (2.0 * moved * (1.0 + shrink.amax()) + (reach * shrink).amax() > self.skin) | partly.any()
+        here = ~(2.0 * moved * (1.0 + shrink.amax()) + (reach * shrink).amax() <= self.skin) | partly.any()
+        return here if self.long_range is None else here | self.long_range.stale(system)
 
     def within(self, system: System) -> Neighbors:
         """The edges now inside the cutoff: drops what only the skin holds."""
@@ -146,7 +148,8 @@ def find_neighbors(
     positions = system.positions.detach().cpu().double().numpy()
     cells = system.cell.detach().cpu().double().numpy()
     periodic = system.pbc.cpu().numpy()
-    pieces, start = [], 0
+    pieces: list[tuple[np.ndarray, np.ndarray]] = []
+    start = 0
     for b, (count, limit) in enumerate(zip(counts, limits.tolist(), strict=True)):
         pairs, shift = _search(positions[start : start + count], cells[b], periodic[b], limit + skin)
         pieces.append((pairs + start, shift))
@@ -155,12 +158,12 @@ def find_neighbors(
         torch.from_numpy(np.concatenate([pairs[:, column] for pairs, _ in pieces])).to(system.device)
         for column in (0, 1)
     )
-    shift = torch.from_numpy(np.concatenate([shift for _, shift in pieces])).to(system.device)
+    images = torch.from_numpy(np.concatenate([shift for _, shift in pieces])).to(system.device)
     with torch.no_grad():
-        offset = _offsets(shift, system.cell, system.batch, i) if bool(periodic.any()) else None
-    half_list = Neighbors(i, j, shift, limits, skin, True, system.positions.detach(), system.cell.detach(), offset)
-    if system.cell.requires_grad is False:
-        half_list = replace(half_list, cell=system.cell)
+        offset = _offsets(images, system.cell, system.batch, i) if bool(periodic.any()) else None
+    # the very tensor, where possible: `vectors` knows by it that the cached offsets hold
+    cell = system.cell.detach() if system.cell.requires_grad else system.cell
+    half_list = Neighbors(i, j, images, limits, skin, True, system.positions.detach(), cell, offset)
     result = half_list if half else half_list.full()
     if long_range_cutoff is not None:
         result = replace(result, long_range=find_neighbors(system, long_range_cutoff, half=half, skin=skin))

@@ -128,6 +128,8 @@ class System:
         counts = torch.tensor([len(frame) for frame in frames])
 
         fragment = fragment_charge = None
+        if fragments is None and fragment_charges is not None:
+            raise InputError("fragment_charges were given without fragments")
         if fragments is not None:
             if len(frames) != 1:
                 raise InputError("fragments can be given for one structure at a time")
@@ -219,12 +221,13 @@ def _check_frame(atoms: ase.Atoms, where: str) -> None:
             raise InputError(
                 f"the structure{where} is periodic but has a lattice vector of zero length: set the cell or pbc=False"
             )
+        periodic = cell[atoms.pbc]
+        if np.sqrt(max(np.linalg.det(periodic @ periodic.T), 0.0)) < 1e-3 * lengths[atoms.pbc].prod():
+            raise InputError(f"the cell{where} has no volume: its periodic lattice vectors lie in a line or a plane")
         if atoms.pbc.all():
             volume = np.linalg.det(cell)
             if volume < 0:
                 raise InputError(f"the cell{where} is left-handed (negative volume); exchange two lattice vectors")
-            if volume < 1e-3 * lengths.prod():
-                raise InputError(f"the cell{where} has no volume: its lattice vectors lie in a plane")
 
 
 def _check_fragments(

@@ -67,10 +67,11 @@ def monomers(args, rng, out):
     pools = {split: [] for split in SPLITS}
     always_train = {molecules.canonical(s) for s in molecules.TINY + list(molecules.NAMED.values())}
     work = []
-    for kind, names in (("molecule", molecules.neutral_molecules(rng, 1050)), ("ion", molecules.ions(rng, 220))):
+    neutral, charged = molecules.neutral_molecules(rng, args.molecules), molecules.ions(rng, args.ions)
+    for kind, names in (("molecule", neutral), ("ion", charged)):
         each = FULL[kind] * args.scale / len(names)
         work += [(kind, s, random_round(each, rng), s in always_train) for s in names]
-    for smiles, weight, keep in molecules.peptides(rng):
+    for smiles, weight, keep in [] if args.chemistry_only else molecules.peptides(rng):
         work.append(("peptide", smiles, random_round(weight * args.scale, rng), keep))
     failed = []
     for index, (kind, smiles, wanted, keep) in enumerate(work):
@@ -81,7 +82,8 @@ def monomers(args, rng, out):
             wanted = max(wanted, 1)
         if wanted == 0:
             continue
-        spare = 0 if kind == "peptide" else 60 if smiles == "O" else 6  # more geometries for the dimers than kept here
+        # more geometries for the dimers than are kept here
+        spare = 0 if kind == "peptide" else 60 if smiles == "O" else 3 if args.chemistry_only else 6
         mol, frames = sample(smiles, max(wanted, spare), own, per_run=3, backbone=kind == "peptide")
         if not frames:
             failed.append(smiles)
@@ -243,6 +245,9 @@ def main():
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--scale", type=float, default=1.0, help="1.0 = about 24,000 structures")
+    parser.add_argument("--molecules", type=int, default=1050, help="distinct neutral molecules")
+    parser.add_argument("--ions", type=int, default=220, help="distinct ions")
+    parser.add_argument("--chemistry-only", action="store_true", help="neither peptides nor water")
     parser.add_argument("--prefix", default="structures")
     parser.add_argument("--preview", type=Path, help="also write 200 random training structures as extended XYZ")
     args = parser.parse_args()
@@ -253,7 +258,8 @@ def main():
     print(f"monomers {time.time() - begun:.0f} s", flush=True)
     dimers(args, rng, out, pools)
     print(f"dimers {time.time() - begun:.0f} s", flush=True)
-    waters(args, rng, out)
+    if not args.chemistry_only:
+        waters(args, rng, out)
     print(f"water {time.time() - begun:.0f} s", flush=True)
     args.out.mkdir(parents=True, exist_ok=True)
     for split in SPLITS:

@@ -145,8 +145,13 @@ def attach(smiles, substituent, rng):
     mol, group = Chem.MolFromSmiles(smiles), Chem.MolFromSmiles(substituent)
     first = group.GetAtomWithIdx(0)
     oxidised = first.GetSymbol() in "PS" and any(b.GetBondTypeAsDouble() == 2 for b in first.GetBonds())
-    sites = [a.GetIdx() for a in mol.GetAtoms() if a.GetTotalNumHs() > 0 and a.GetFormalCharge() == 0
-             and (a.GetSymbol() == "C" or first.GetSymbol() == "C" or (oxidised and a.GetSymbol() in "NO"))]
+    sites = [
+        a.GetIdx()
+        for a in mol.GetAtoms()
+        if a.GetTotalNumHs() > 0
+        and a.GetFormalCharge() == 0
+        and (a.GetSymbol() == "C" or first.GetSymbol() == "C" or (oxidised and a.GetSymbol() in "NO"))
+    ]
     if not sites:
         return None
     site = int(rng.choice(sites))

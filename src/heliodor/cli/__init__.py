@@ -13,23 +13,17 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from heliodor.cli import evaluate, md, models, opt
-from heliodor.cli.allocator import keep_freed_memory
 from heliodor.cli.common import one_line, warnings_as_notes
+from heliodor.cli.runtime import prepare_process
 from heliodor.errors import HeliodorError
 
 INTERRUPTED = 130
 """What shells expect of a program ended by Ctrl-C."""
 
 
-class Group(TyperGroup):
-    """Commands in the order of use rather than of the alphabet."""
-
-
 app = typer.Typer(
-    cls=Group,
     name="heliodor",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -79,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             # a terminal that cannot show Å is no reason to fail
             stream.reconfigure(errors="replace")
-    keep_freed_memory()
+    prepare_process()
     with warnings.catch_warnings():
         warnings_as_notes(debug)
         try:
@@ -90,14 +84,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _fail("stopped", INTERRUPTED, debug)
         except HeliodorError as error:
             return _fail(str(error), error.exit_code, debug)
-        except typer.TyperException as error:
-            context = getattr(error, "ctx", None)
-            where = f" (see '{context.command_path} --help')" if context else ""
-            return _fail(error.format_message().rstrip(".") + where, error.exit_code, debug)
         except OSError as error:
             place = f"{error.filename}: " if error.filename else ""
             return _fail(f"{place}{error.strerror or error}", 2, debug)
         except Exception as error:
+            # Typer carries its own Click or uses the installed one, depending on its version
+            if hasattr(error, "format_message"):
+                context = getattr(error, "ctx", None)
+                where = f" (see '{context.command_path} --help')" if context else ""
+                return _fail(error.format_message().rstrip(".") + where, 2, debug)
             told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             return _fail(f"unexpected {told}; run with --debug for the traceback", 1, debug)
 

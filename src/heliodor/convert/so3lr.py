@@ -6,7 +6,9 @@ array are allowed, and each is replaced by our own inert builder.
 
 from __future__ import annotations
 
+import io
 import pickle
+import pickletools
 from pathlib import Path
 from typing import Any
 
@@ -15,47 +17,108 @@ import torch
 from torch import Tensor
 
 from heliodor.errors import CheckpointError
-from heliodor.models.so3lr import SO3LR, SO3LRConfig
+from heliodor.potentials.so3lr import SO3LR, SO3LRConfig
 
 MAX_BYTES = 64 * 2**20
+MAX_DEPTH = 12
+MAX_ARRAYS = 1000
+
+_OPCODES = frozenset(
+    [
+        "PROTO",
+        "FRAME",
+        "STOP",
+        "MARK",
+        "MEMOIZE",
+        "BINGET",
+        "LONG_BINGET",
+        "EMPTY_DICT",
+        "SETITEM",
+        "SETITEMS",
+        "TUPLE",
+        "EMPTY_TUPLE",
+        "TUPLE1",
+        "TUPLE2",
+        "TUPLE3",
+        "NONE",
+        "NEWTRUE",
+        "NEWFALSE",
+        "BININT",
+        "BININT1",
+        "BININT2",
+        "SHORT_BINUNICODE",
+        "BINUNICODE",
+        "SHORT_BINBYTES",
+        "BINBYTES",
+        "BINBYTES8",
+        "STACK_GLOBAL",
+        "REDUCE",
+        "BUILD",
+    ]
+)
+"""All that a protocol-4 pickle of nested dicts of arrays needs. What is missing could run code, change our own
+objects, or reserve memory that the file does not back (memo slots by number)."""
 
 
 class _Array:
-    """Stands in for numpy.ndarray while unpickling: takes the state numpy writes, checks it, builds an array."""
+    """Stands in for an array while unpickling: takes the state numpy writes, checks it, builds the array."""
 
+    __slots__ = ("value",)
     value: np.ndarray
 
     def __setstate__(self, state: Any) -> None:
         _, shape, dtype, fortran, raw = state
-        if not isinstance(dtype, _Dtype) or not isinstance(raw, bytes):
+        if not isinstance(dtype, _Float32) or not isinstance(raw, bytes):
             raise CheckpointError("params.pkl holds an array that is not float32")
         if not isinstance(shape, tuple) or int(np.prod(shape, dtype=object)) * 4 != len(raw):
             raise CheckpointError("params.pkl holds an array whose size does not fit its shape")
         self.value = np.frombuffer(raw, dtype="<f4").reshape(shape, order="F" if fortran else "C")
 
 
-class _Dtype:
-    def __init__(self, code: str = "", *_: Any) -> None:
-        if code != "f4":
-            raise CheckpointError(f"params.pkl holds an array of type {code!r}; only float32 is expected")
+class _Float32:
+    """Stands in for numpy's float32 dtype."""
+
+    __slots__ = ()
 
     def __setstate__(self, state: Any) -> None:
         if state[1] not in ("<", "="):
             raise CheckpointError("params.pkl holds big-endian arrays")
 
 
-def _reconstruct(*_: Any) -> _Array:
-    return _Array()
+class _Name:
+    """What a global name in the file becomes: an object without attributes, not our function or class itself."""
+
+    __slots__ = ()
+
+
+class _NdarrayName(_Name):
+    __slots__ = ()
+
+
+class _ReconstructName(_Name):
+    __slots__ = ()
+
+    def __call__(self, *_: Any) -> _Array:
+        return _Array()
+
+
+class _DtypeName(_Name):
+    __slots__ = ()
+
+    def __call__(self, code: str = "", *_: Any) -> _Float32:
+        if code != "f4":
+            raise CheckpointError(f"params.pkl holds an array of type {code!r}; only float32 is expected")
+        return _Float32()
 
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if name == "_reconstruct" and module in ("numpy._core.multiarray", "numpy.core.multiarray"):
-            return _reconstruct
+            return _ReconstructName()
         if module == "numpy" and name == "ndarray":
-            return _Array
+            return _NdarrayName()
         if module == "numpy" and name == "dtype":
-            return _Dtype
+            return _DtypeName()
         raise CheckpointError(
             f"the file asks for {module}.{name}, which SO3LR parameters never need: refused, as it could run code"
         )
@@ -68,11 +131,16 @@ def read_parameters(path: str | Path) -> dict[str, np.ndarray]:
         CheckpointError: not such a file, damaged, too large, or asking for anything but float32 arrays.
     """
     path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"no such model file: {path}")
     if path.stat().st_size > MAX_BYTES:
         raise CheckpointError(f"{path} is larger than any SO3LR parameter file")
     try:
-        with path.open("rb") as file:
-            tree = _Unpickler(file).load()
+        content = path.read_bytes()
+        strange = {opcode.name for opcode, _, _ in pickletools.genops(content)} - _OPCODES
+        if strange:
+            raise CheckpointError(f"it uses pickle instructions SO3LR parameters never need ({', '.join(strange)})")
+        tree = _Unpickler(io.BytesIO(content)).load()
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
     except Exception as error:
@@ -81,19 +149,21 @@ def read_parameters(path: str | Path) -> dict[str, np.ndarray]:
         ) from None
     if not isinstance(tree, dict) or not isinstance(tree.get("params"), dict):
         raise CheckpointError(f"{path} does not hold SO3LR parameters")
-    return _flatten(tree["params"], "")
-
-
-def _flatten(tree: dict[str, Any], prefix: str) -> dict[str, np.ndarray]:
     flat: dict[str, np.ndarray] = {}
+    _flatten(tree["params"], "", flat)
+    return flat
+
+
+def _flatten(tree: dict[str, Any], prefix: str, flat: dict[str, np.ndarray]) -> None:
     for key, value in tree.items():
+        if prefix.count("/") >= MAX_DEPTH or len(flat) >= MAX_ARRAYS:
+            raise CheckpointError("the file holds more, or more deeply nested, arrays than SO3LR has")
         if isinstance(value, dict):
-            flat.update(_flatten(value, f"{prefix}{key}/"))
-        elif isinstance(value, _Array):
+            _flatten(value, f"{prefix}{key}/", flat)
+        elif isinstance(value, _Array) and hasattr(value, "value"):
             flat[prefix + str(key)] = value.value
         else:
             raise CheckpointError(f"SO3LR parameters hold {prefix}{key} of unexpected type")
-    return flat
 
 
 def convert_so3lr(path: str | Path) -> SO3LR:
@@ -110,11 +180,15 @@ def convert_so3lr(path: str | Path) -> SO3LR:
         converted = _convert(flat, config.network.n_layers, config.network.n_elements)
     except KeyError as error:
         raise CheckpointError(f"{path} lacks the array {error}") from None
+    except (RuntimeError, IndexError, TypeError) as error:
+        raise CheckpointError(f"{path} does not fit the SO3LR architecture: {error}") from None
     if flat:
         raise CheckpointError(f"{path} holds arrays this model does not have: {', '.join(sorted(flat)[:4])}")
     wrong = [key for key in state if key not in converted or converted[key].shape != state[key].shape]
     if wrong:
         raise CheckpointError(f"{path} does not fit the SO3LR architecture at {wrong[0]}")
+    if not all(bool(tensor.isfinite().all()) for tensor in converted.values()):
+        raise CheckpointError(f"{path} holds parameters that are not finite")
     model.load_state_dict(converted)
     return model
 
@@ -127,7 +201,7 @@ def _convert(flat: dict[str, np.ndarray], n_layers: int, n_elements: int) -> dic
         return torch.from_numpy(flat.pop(key).copy())
 
     def linear(target: str, source: str, bias: bool = True) -> None:
-        out[f"{target}.weight"] = take(f"{source}/kernel").T.contiguous()
+        out[f"{target}.weight"] = take(f"{source}/kernel").transpose(0, 1).contiguous()
         if bias:
             out[f"{target}.bias"] = take(f"{source}/bias")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import ase
 import torch
@@ -30,7 +30,7 @@ class Calculator(AseCalculator):
         load_options: as for `heliodor.load` (device, dtype, long_range_cutoff, ...).
     """
 
-    implemented_properties: ClassVar[list[str]] = [
+    implemented_properties = [  # noqa: RUF012 (as ASE declares it)
         "energy",
         "free_energy",
         "energies",
@@ -49,7 +49,7 @@ class Calculator(AseCalculator):
         skin: float = 0.5,
         **load_options: Any,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.potential = model if isinstance(model, Potential) else load(model, **load_options)
         self.charge = charge
         self.spin = spin
@@ -60,7 +60,7 @@ class Calculator(AseCalculator):
 
     def check_state(self, atoms: ase.Atoms, tol: float = 1e-15) -> list[str]:
         """What changed since the last calculation; charge and spin count."""
-        changes: list[str] = super().check_state(atoms, tol=tol)
+        changes: list[str] = super().check_state(atoms, tol=tol)  # type: ignore[no-untyped-call]
         if self._electrons is not None and self._electrons != self._read_electrons(atoms):
             changes.append("initial_charges")
         return changes
@@ -72,7 +72,7 @@ class Calculator(AseCalculator):
         system_changes: list[str] = all_changes,
     ) -> None:
         """Fill ``results``; called by ASE."""
-        super().calculate(atoms, properties, system_changes)
+        super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
         assert self.atoms is not None
         charge, spin = self._read_electrons(self.atoms)
         system = System.from_atoms(self.atoms, charge=charge, spin=spin, device=self.potential.device)

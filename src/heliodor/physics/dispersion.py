@@ -5,8 +5,8 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from heliodor.models.radial import smooth_switch
 from heliodor.physics.tables import BOHR_2014, FINE_STRUCTURE, HARTREE_2014
+from heliodor.potentials.radial import smooth_switch
 
 _RADIUS_POWER = FINE_STRUCTURE ** (-4.0 / 21.0)
 _GAMMA_FIT = (-0.00433008, 0.24428889, 0.04125273, -0.00078893)

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from heliodor.models.radial import smooth_switch
 from heliodor.physics.tables import COULOMB
+from heliodor.potentials.radial import smooth_switch
 
 SWITCH_ON = 0.45
 """Fraction of the cutoff at which the potential shift begins to turn into a force shift."""

@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from heliodor.models.radial import smooth_switch
 from heliodor.physics.tables import COULOMB
+from heliodor.potentials.radial import smooth_switch
 
 
 class ZBLRepulsion(nn.Module):

@@ -1,0 +1,1 @@
+"""Analysis: what trajectories and predictions mean."""

@@ -1,0 +1,445 @@
+"""How well a model reproduces labels: errors of energies, forces, dipoles, charges and Hirshfeld ratios."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import ase
+import numpy as np
+from ase.data import atomic_numbers, chemical_symbols
+
+from heliodor.errors import InputError
+from heliodor.potential import Potential, Prediction, check_distances, evaluate_system, join_predictions, warn_about
+from heliodor.system import System, read_charge, read_spin
+
+PER_STRUCTURE = ("energy", "dipole")
+QUANTITIES = ("energy", "forces", "dipole", "charges", "hirshfeld_ratios")
+UNITS = {
+    "energy": "eV",
+    "energy_per_atom": "eV/atom",
+    "forces": "eV/Å",
+    "dipole": "e·Å",
+    "charges": "e",
+    "hirshfeld_ratios": "",
+}
+LABELS = {
+    "energy": "relative energy",
+    "energy_per_atom": "relative energy per atom",
+    "forces": "force component",
+    "dipole": "dipole component",
+    "charges": "partial charge",
+    "hirshfeld_ratios": "Hirshfeld ratio",
+}
+USUAL_KEYS = {
+    "energy": ("energy", "ref_energy", "REF_energy"),
+    "forces": ("forces", "ref_forces", "REF_forces"),
+    "dipole": ("dipole", "ref_dipole", "REF_dipole"),
+    "charges": ("charges", "ref_partial_charges", "ref_charges", "REF_charges"),
+    "hirshfeld_ratios": ("hirshfeld_ratios", "ref_hirshfeld_ratios", "REF_hirshfeld_ratios"),
+}
+"""Where labels are looked for, in this order, when no key is given."""
+
+MANY_POINTS = 20_000
+"""Points in a plot beyond which their density is drawn."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Reference values of one quantity.
+
+    Attributes:
+        key: where they were found.
+        values: one array per structure, None where it has none.
+    """
+
+    key: str
+    values: list[np.ndarray | None]
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Of a set of numbers, vectors counting as three; in the unit of the quantity.
+
+    Attributes:
+        r2: 1 - (squared errors)/(squared deviations of the labels from their mean); NaN where labels do not vary.
+    """
+
+    count: int
+    mae: float
+    rmse: float
+    max: float
+    r2: float
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One quantity, labels against predictions.
+
+    Attributes:
+        name: of `UNITS`.
+        key: where the labels were found.
+        reference, predicted: [M] or [M, 3].
+        structure: [M] index of the structure.
+        numbers: [M] atomic numbers, None for quantities of whole structures.
+    """
+
+    name: str
+    key: str
+    reference: np.ndarray
+    predicted: np.ndarray
+    structure: np.ndarray
+    numbers: np.ndarray | None = None
+
+    @property
+    def unit(self) -> str:
+        return UNITS[self.name]
+
+    def errors(self, element: str | None = None) -> Errors:
+        """Over all, or over the atoms of one element."""
+        chosen = np.ones(len(self.reference), dtype=bool)
+        if element is not None:
+            assert self.numbers is not None
+            chosen = self.numbers == atomic_numbers[element]
+        return errors(self.reference[chosen], self.predicted[chosen])
+
+    @property
+    def elements(self) -> list[str]:
+        """Symbols that occur, by atomic number; none for quantities of whole structures."""
+        return [] if self.numbers is None else [chemical_symbols[z] for z in np.unique(self.numbers)]
+
+
+@dataclass(frozen=True)
+class Parity:
+    """A model against labelled structures.
+
+    Attributes:
+        compared: the quantities that have both labels and predictions.
+        notes: what was left out, and why.
+        structures: one row per structure: formula, charge, errors.
+    """
+
+    compared: list[Compared]
+    notes: list[str]
+    structures: list[dict[str, Any]]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The table: one row per quantity and per element in it."""
+        found = []
+        for item in self.compared:
+            for element in (None, *item.elements):
+                numbers = asdict(item.errors(element))
+                found.append({"quantity": item.name, "element": element or "all", "unit": item.unit, **numbers})
+        return found
+
+
+def errors(reference: np.ndarray, predicted: np.ndarray) -> Errors:
+    """Errors of predictions; components of vectors count one by one."""
+    labels = np.asarray(reference, dtype=np.float64).ravel()
+    difference = np.asarray(predicted, dtype=np.float64).ravel() - labels
+    if len(labels) == 0:
+        nan = float("nan")
+        return Errors(0, nan, nan, nan, nan)
+    spread = float(np.square(labels - labels.mean()).sum())
+    # labels that differ by rounding only have nothing to explain
+    varies = spread > len(labels) * (1e-12 * max(1.0, float(np.abs(labels).max()))) ** 2
+    return Errors(
+        count=len(labels),
+        mae=float(np.abs(difference).mean()),
+        rmse=float(np.sqrt(np.square(difference).mean())),
+        max=float(np.abs(difference).max()),
+        r2=1.0 - float(np.square(difference).sum()) / spread if varies else float("nan"),
+    )
+
+
+def compare(
+    potential: Potential,
+    frames: Sequence[ase.Atoms],
+    *,
+    keys: dict[str, str | None] | None = None,
+    charge: float | None = None,
+    spin: int | None = None,
+    absolute_energies: bool = False,
+    batch_atoms: int = 2000,
+    progress: Callable[[int], None] | None = None,
+) -> Parity:
+    """Evaluate a model on labelled structures.
+
+    Energies are compared within groups of the same formula, charge and spin, relative to each group's mean,
+    because models trained on forces have no zero of their own. In a group of n structures the mean takes 1/n of
+    the variance of the errors with it; groups of one cannot be compared. Dipoles of charged or periodic structures
+    depend on the origin, or mean nothing, and are left out.
+
+    Args:
+        keys: where the labels are (``atoms.info``, ``atoms.arrays`` or ASE's calculator), by quantity; where none
+            is given, `USUAL_KEYS` are tried.
+        charge, spin: override those of every structure.
+        absolute_energies: compare energies as they are: for two implementations of one model.
+        progress: called with the number of atoms done after each batch.
+
+    Raises:
+        InputError: no labels, labels of the wrong shape, structures that cannot be evaluated.
+        ModelError: structures outside the model.
+    """
+    whole = System.from_atoms(frames, charge=charge, spin=spin)
+    potential.check(whole)
+    labels = {name: find_labels(frames, name, (keys or {}).get(name)) for name in QUANTITIES}
+    known = {name: found for name, found in labels.items() if found is not None}
+    if not known:
+        raise InputError(
+            f"there are no labels in these structures to compare with; the first one has {_contents(frames[0])}: "
+            "name them (--energy-key, --forces-key, ...)"
+        )
+    warn_about(potential, whole)
+    predictions = _predict(
+        potential, frames, charge, spin, forces="forces" in known, batch_atoms=batch_atoms, progress=progress
+    )
+    notes: list[str] = []
+    compared: list[Compared] = []
+    if "energy" in known:
+        groups = [_group(frame, charge, spin) for frame in frames]
+        compared += _energies(known["energy"], predictions, frames, groups, absolute_energies, notes)
+    for name in QUANTITIES[1:]:
+        values = getattr(predictions, name)
+        if name not in known:
+            continue
+        if values is None:
+            notes.append(f"{potential.name} does not predict {name}: labels not used")
+            continue
+        usable = known[name]
+        if name == "dipole":
+            usable = _without_origin(usable, frames, charge, notes)
+        item = _pick(name, usable, np.asarray(values.double()), frames)
+        if len(item.reference):
+            compared.append(item)
+    for name, found in known.items():
+        if lacking := sum(value is None for value in found.values):
+            notes.append(f"{lacking} of {len(frames)} structures have no label of {name}")
+    return Parity(compared, notes, _structures(frames, compared, charge))
+
+
+def find_labels(frames: Sequence[ase.Atoms], name: str, key: str | None = None) -> Labels | None:
+    """Reference values of a quantity; None if there are none and no key was asked for.
+
+    Raises:
+        InputError: no structure has the key; values of the wrong shape or not finite.
+    """
+    for candidate in USUAL_KEYS[name] if key is None else (key,):
+        values = [_label(frame, candidate, name) for frame in frames]
+        if any(value is not None for value in values):
+            for index, (frame, value) in enumerate(zip(frames, values, strict=True)):
+                _check_label(frame, value, f"structure {index}: {candidate}", name)
+            return Labels(candidate, values)
+    if key is not None:
+        raise InputError(f"no structure has {name} under {key!r}; the first one has {_contents(frames[0])}")
+    return None
+
+
+def plot_parity(item: Compared, path: Path, model: str) -> None:
+    """Write a PNG: predictions against labels, elements in colours."""
+    # imported here: it takes half a second, and no global state of pyplot is touched
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2, 5.0), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    width = item.reference[0].size
+    x, y = item.reference.ravel(), item.predicted.ravel()
+    low, high = float(min(x.min(), y.min())), float(max(x.max(), y.max()))
+    margin = 0.04 * (high - low) or 0.1
+    span = (low - margin, high + margin)
+    axes.plot(span, span, color="0.6", lw=0.8, zorder=0)
+    if len(x) > MANY_POINTS:
+        drawn = axes.hexbin(x, y, gridsize=120, bins="log", mincnt=1, cmap="viridis", extent=(*span, *span))
+        figure.colorbar(drawn, ax=axes, label="points", shrink=0.8)
+    elif item.numbers is not None:
+        for symbol in item.elements:
+            mine = np.repeat(item.numbers == atomic_numbers[symbol], width)
+            axes.scatter(x[mine], y[mine], s=8, lw=0, alpha=0.6, label=symbol)
+        axes.legend(fontsize=8, markerscale=1.5, loc="lower right")
+    else:
+        axes.scatter(x, y, s=10, lw=0, alpha=0.7)
+    found, unit = item.errors(), f" {item.unit}" if item.unit else ""
+    text = f"MAE {found.mae:.3g}{unit}\nRMSE {found.rmse:.3g}{unit}\nR² {found.r2:.5f}\nn = {found.count}"
+    axes.text(0.03, 0.97, text, transform=axes.transAxes, va="top", fontsize=9)
+    bracket = f" ({item.unit})" if item.unit else ""
+    axes.set_xlabel(f"{LABELS[item.name]}, reference{bracket}")
+    axes.set_ylabel(f"{LABELS[item.name]}, {model}{bracket}")
+    axes.set_xlim(span)
+    axes.set_ylim(span)
+    axes.set_aspect("equal")
+    axes.grid(alpha=0.2)
+    figure.savefig(path, dpi=150, format="png")
+
+
+def write_table(rows: list[dict[str, Any]], path: Path) -> None:
+    """Rows as CSV; numbers that are not finite are left empty."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, names, restval="")
+        table.writeheader()
+        for row in rows:
+            table.writerow({name: "" if value != value or value is None else value for name, value in row.items()})
+
+
+def _predict(
+    potential: Potential,
+    frames: Sequence[ase.Atoms],
+    charge: float | None,
+    spin: int | None,
+    *,
+    forces: bool,
+    batch_atoms: int,
+    progress: Callable[[int], None] | None,
+) -> Prediction:
+    """As `heliodor.evaluate`, but telling how far it is."""
+    parts, first = [], 0
+    while first < len(frames):
+        last, total = first + 1, len(frames[first])
+        while last < len(frames) and total + len(frames[last]) <= batch_atoms:
+            total += len(frames[last])
+            last += 1
+        system = System.from_atoms(frames[first:last], charge=charge, spin=spin, device=potential.device)
+        neighbors = potential.neighbors(system)
+        check_distances(system, neighbors, first)
+        parts.append(evaluate_system(potential, system, neighbors, forces=forces).detached("cpu"))
+        if progress is not None:
+            progress(total)
+        first = last
+    return join_predictions(parts)
+
+
+def _group(frame: ase.Atoms, charge: float | None, spin: int | None) -> tuple[str, float, int]:
+    return frame.get_chemical_formula("hill"), read_charge(frame, charge), read_spin(frame, spin)
+
+
+def _energies(
+    labels: Labels,
+    predictions: Prediction,
+    frames: Sequence[ase.Atoms],
+    groups: list[tuple[str, float, int]],
+    absolute: bool,
+    notes: list[str],
+) -> list[Compared]:
+    labelled = [k for k, value in enumerate(labels.values) if value is not None]
+    reference = np.array([float(labels.values[k]) for k in labelled])  # type: ignore[arg-type]
+    predicted = np.asarray(predictions.energy.double())[labelled]
+    members: dict[tuple[str, float, int], list[int]] = defaultdict(list)
+    for place, k in enumerate(labelled):
+        members[groups[k]].append(place)
+    kept = np.ones(len(labelled), dtype=bool)
+    if absolute:
+        notes.append("energies are compared as they are, which means something only between two codes of one model")
+    else:
+        reference, predicted = reference.copy(), predicted.copy()
+        for places in members.values():
+            reference[places] -= reference[places].mean()
+            predicted[places] -= predicted[places].mean()
+            kept[places] = len(places) > 1
+        compared = sum(len(places) > 1 for places in members.values())
+        notes.append(
+            f"energies are relative to the mean of each of {compared} group(s) of the same formula, charge and spin; "
+            f"{int((~kept).sum())} of {len(labelled)} structures have no partner and cannot be compared"
+        )
+    structure = np.array(labelled, dtype=np.int64)[kept]
+    if not len(structure):
+        return []
+    reference, predicted = reference[kept], predicted[kept]
+    atoms = np.array([len(frames[k]) for k in structure], dtype=np.float64)
+    return [
+        Compared("energy", labels.key, reference, predicted, structure),
+        Compared("energy_per_atom", labels.key, reference / atoms, predicted / atoms, structure),
+    ]
+
+
+def _without_origin(labels: Labels, frames: Sequence[ase.Atoms], charge: float | None, notes: list[str]) -> Labels:
+    bad = [bool(frame.pbc.any()) or read_charge(frame, charge) != 0.0 for frame in frames]
+    left_out = sum(b and value is not None for b, value in zip(bad, labels.values, strict=True))
+    if left_out:
+        notes.append(f"dipoles of {left_out} charged or periodic structures left out: they depend on the origin")
+    return Labels(labels.key, [None if b else value for b, value in zip(bad, labels.values, strict=True)])
+
+
+def _pick(name: str, labels: Labels, values: np.ndarray, frames: Sequence[ase.Atoms]) -> Compared:
+    """The rows of ``values`` that have labels, beside them."""
+    shape = (0, 3) if name in ("forces", "dipole") else (0,)
+    reference, predicted, structure, numbers = (
+        [np.empty(shape)],
+        [np.empty(shape)],
+        [np.empty(0, int)],
+        [np.empty(0, int)],
+    )
+    start = 0
+    for k, (frame, label) in enumerate(zip(frames, labels.values, strict=True)):
+        rows = 1 if name in PER_STRUCTURE else len(frame)
+        if label is not None:
+            reference.append(label.reshape(rows, *shape[1:]))
+            predicted.append(values[start : start + rows])
+            structure.append(np.full(rows, k))
+            numbers.append(frame.numbers)
+        start += rows
+    return Compared(
+        name,
+        labels.key,
+        np.concatenate(reference),
+        np.concatenate(predicted),
+        np.concatenate(structure),
+        None if name in PER_STRUCTURE else np.concatenate(numbers),
+    )
+
+
+def _structures(frames: Sequence[ase.Atoms], compared: list[Compared], charge: float | None) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = [
+        {"structure": k, "formula": f.get_chemical_formula("hill"), "charge": read_charge(f, charge), "atoms": len(f)}
+        for k, f in enumerate(frames)
+    ]
+    for item in compared:
+        difference = (item.predicted - item.reference).reshape(len(item.reference), -1)
+        unit = f"_{item.unit}".replace("/", "_per_").replace("·", "_").replace("Å", "A") if item.unit else ""
+        starts = np.flatnonzero(np.r_[True, np.diff(item.structure) != 0])
+        for first, last in zip(starts, [*starts[1:], len(difference)], strict=True):
+            row, part = rows[int(item.structure[first])], difference[first:last]
+            if item.name == "energy":
+                row[f"energy_reference{unit}"] = float(item.reference[first])
+                row[f"energy_predicted{unit}"] = float(item.predicted[first])
+            if item.name in ("energy", "energy_per_atom"):
+                row[f"{item.name}_error{unit}"] = float(part[0, 0])
+            else:
+                row[f"{item.name}_rmse{unit}"] = float(np.sqrt(np.square(part).mean()))
+                row[f"{item.name}_max{unit}"] = float(np.abs(part).max())
+    return rows
+
+
+def _label(frame: ase.Atoms, key: str, name: str) -> np.ndarray | None:
+    # ASE moves what it knows from the file into a calculator
+    stores: list[dict[str, Any]] = [frame.calc.results] if frame.calc is not None else []
+    stores.append(frame.info if name in PER_STRUCTURE else frame.arrays)
+    for store in stores:
+        if store.get(key) is not None:
+            try:
+                return np.asarray(store[key], dtype=np.float64)
+            except (TypeError, ValueError):
+                raise InputError(f"{key} is no array of numbers: it cannot be {name}") from None
+    return None
+
+
+def _check_label(frame: ase.Atoms, value: np.ndarray | None, where: str, name: str) -> None:
+    if value is None:
+        return
+    per_item = 3 if name in ("forces", "dipole") else 1
+    expected = per_item * (1 if name in PER_STRUCTURE else len(frame))
+    if value.size != expected:
+        raise InputError(f"{where} has {value.size} numbers where {name} needs {expected}")
+    if not np.isfinite(value).all():
+        raise InputError(f"{where} has values that are not finite")
+
+
+def _contents(frame: ase.Atoms) -> str:
+    names = {*frame.info, *frame.arrays, *(frame.calc.results if frame.calc is not None else ())}
+    names -= {"numbers", "positions", "charge", "spin", "multiplicity"}
+    return ", ".join(sorted(names)) or "none but elements and positions"

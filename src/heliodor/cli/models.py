@@ -1,0 +1,211 @@
+"""heliodor models: what can be loaded, what it is, where it comes from."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from heliodor.cli.common import Json, Overwrite, print_json, print_lines
+from heliodor.errors import InputError
+
+if TYPE_CHECKING:
+    from heliodor.registry import ModelEntry
+
+app = typer.Typer(
+    rich_markup_mode=None,
+    invoke_without_command=True,
+    help="Models: list, describe, fetch, import.",
+    epilog="\b\nExamples:\n"
+    "  heliodor models list\n"
+    "  heliodor models info so3lr\n"
+    "  heliodor models import params.pkl --name mine",
+)
+
+PERMISSIVE = ("MIT", "BSD", "Apache", "CC0", "CC-BY-4.0")
+"""Licences that ask nothing of whoever uses a model."""
+
+TITLES = {
+    "summary": "summary",
+    "made": "how made",
+    "how": "how made",
+    "how_made": "how made",
+    "training": "training",
+    "data": "data",
+    "errors": "errors",
+    "not_for": "must not be used for",
+    "must_not_be_used_for": "must not be used for",
+    "licence": "licence",
+    "citation": "citation",
+    "origin": "origin",
+}
+
+
+@app.callback()
+def _root(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command("list")
+def list_models(as_json: Json = False) -> None:
+    """Every model that --model knows by name."""
+    from heliodor.registry import imported, models
+
+    rows = [
+        {
+            "name": entry.name,
+            "where": _where(entry),
+            "licence": entry.licence,
+            "elements": list(entry.elements),
+            "summary": entry.summary,
+            "sha256": entry.sha256,
+        }
+        for entry in models().values()
+    ]
+    rows += [
+        {"name": name, "where": "imported", "licence": None, "elements": None, "summary": str(path), "sha256": None}
+        for name, path in imported().items()
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    width = max(len(str(row["name"])) for row in rows)
+    for row in rows:
+        print(f"{row['name']:<{width}}  {row['where']:<9}  {row['summary']}")
+        if row["elements"]:
+            print(f"{'':<{width}}  {'':<9}  {' '.join(row['elements'])}; licence {row['licence']}")
+    print("\n'heliodor models info NAME' tells more; 'heliodor models fetch NAME' brings one that is not here.")
+
+
+@app.command("info")
+def info(
+    name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="Model name or file.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """The card of a model: what it is, how it was made, what it must not be used for, licence, citation."""
+    card = describe_model(name)
+    if as_json:
+        print_json(card)
+        return
+    lines = []
+    for key, value in card.items():
+        if value is not None:
+            lines += _words(TITLES.get(key, key.replace("_", " ")), value)
+    width = max(len(title) for title, _ in lines)
+    for title, text in lines:
+        print(f"{title:<{width}}  {text}")
+
+
+@app.command("fetch")
+def fetch_model(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Model name.", show_default=False)],
+    accept_licence: Annotated[
+        bool, typer.Option("--accept-licence", help="Accept a licence that restricts use (shown first).")
+    ] = False,
+) -> None:
+    """Download a model's official file, check it and convert it; needs internet once."""
+    from heliodor.fetch import fetch
+    from heliodor.registry import find_model
+
+    entry = find_model(name)
+    here = entry.path is not None
+    accepted = accept_licence or entry.licence.startswith(PERMISSIVE)
+    path = fetch(name, accept_licence=accepted, progress=sys.stderr.isatty())
+    print_lines(
+        [
+            ("model", f"{name}, {'was here already' if here else 'fetched'}: {path}"),
+            ("licence", entry.licence),
+            ("cite", entry.citation),
+        ],
+        sys.stdout,
+    )
+
+
+@app.command("import")
+def import_file(
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="Official file (SO3LR's params.pkl) or checkpoint.", show_default=False),
+    ],
+    name: Annotated[str | None, typer.Option("--name", help="Name to load it by. [default: the file's]")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Convert a model file and keep it under a name. Nothing in the file is executed."""
+    from heliodor.fetch import import_model
+    from heliodor.registry import cache_folder, imported, models
+
+    chosen = name or file.stem
+    if Path(chosen).name != chosen:
+        raise InputError(f"{chosen!r} cannot be a model's name: leave out slashes")
+    entry = models().get(chosen)
+    if entry is not None and entry.embedded:
+        raise InputError(f"{chosen} is a model that comes with heliodor: choose another --name")
+    if chosen in imported() and not overwrite:
+        raise InputError(
+            f"there is a model {chosen} in {cache_folder()} already: choose another --name, or --overwrite"
+        )
+    path = import_model(file, chosen)
+    print_lines([("model", f"{chosen}: {path}"), ("use", f"heliodor md FILE --model {chosen}")], sys.stdout)
+
+
+def describe_model(name: str) -> dict[str, Any]:
+    """Everything that is known about a model by name or file; what is in its card wins over the registry."""
+    from heliodor.registry import imported, models
+
+    entry = models().get(name)
+    result: dict[str, Any] = {"name": name}
+    if entry is not None:
+        result |= {
+            "where": _where(entry),
+            "summary": entry.summary,
+            "elements": list(entry.elements),
+            "licence": entry.licence,
+            "citation": entry.citation,
+            "sha256": entry.sha256,
+        }
+        path = entry.path
+        if path is None:
+            return {**result, "file": None, "official": entry.official}
+    else:
+        path = imported().get(name, Path(name))
+    from ase.data import chemical_symbols
+
+    from heliodor.api import load
+    from heliodor.checkpoint import sha256
+
+    # loaded by name, so that an unknown name, a damaged file or a wrong hash is told as it is everywhere
+    potential = load(name, device="cpu")
+    result |= {key: value for key, value in potential.card.items() if key != "name"}
+    return result | {
+        "elements": [chemical_symbols[z] for z in potential.elements],
+        "cutoff_A": potential.cutoff,
+        "outputs": ["energy", "forces", *sorted(potential.outputs)],
+        "parameters": sum(p.numel() for p in potential.parameters()),
+        "bytes": path.stat().st_size,
+        "sha256": sha256(path),
+        "file": path,
+    }
+
+
+def _where(entry: ModelEntry) -> str:
+    if entry.embedded:
+        return "built in"
+    return "fetched" if entry.path is not None else "not here"
+
+
+def _words(title: str, value: Any) -> list[tuple[str, str]]:
+    """A card's entry as lines; lists of words in one, dictionaries one line each."""
+    if isinstance(value, dict):
+        return [(title, ""), *(line for key, v in value.items() for line in _words(f"  {key.replace('_', ' ')}", v))]
+    if isinstance(value, (list, tuple)):
+        if all(len(str(v)) < 20 for v in value):
+            return [(title, " ".join(str(v) for v in value))]
+        return [(title if n == 0 else "", f"- {v}") for n, v in enumerate(value)]
+    if title == "bytes":
+        return [("size", f"{value / 1e6:.2f} MB")]
+    if title == "parameters":
+        return [(title, f"{value:,}".replace(",", " "))]
+    return [("cutoff", f"{value:g} Å")] if title == "cutoff A" else [(title, str(value))]

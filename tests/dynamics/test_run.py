@@ -1,0 +1,193 @@
+"""simulate: files, averages, refusals, and what stops a run."""
+
+import signal
+
+import ase
+import numpy as np
+import pytest
+import torch
+from toys import LennardJones, Morse, Poisoned, argon_box, cluster, dimers
+
+from heliodor.dynamics import bonded_pairs, broken_bonds, read_trajectory
+from heliodor.dynamics.run import simulate
+from heliodor.errors import InputError, ModelError, SimulationError
+from heliodor.potential import ModelWarning
+from heliodor.system import System
+
+QUIET = {"progress": False, "plot": None, "seed": 1}
+
+
+def test_a_run_leaves_what_it_promises(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    reports = []
+    run = simulate(
+        argon_box(), LennardJones(), temperature=80, time="0.4 ps", timestep="4 fs", seed=5, progress=reports.append
+    )
+    assert [p.name for p in (run.output, run.log_path, run.plot_path)] == ["run.h5", "run.csv", "run.png"]
+    assert (run.steps, run.time, run.interrupted, run.broken_bonds) == (100, 400.0, False, [])
+    assert run.plot_path.read_bytes().startswith(b"\x89PNG")
+    frames = read_trajectory(run.output)
+    assert [frame.info["step"] for frame in frames] == list(range(0, 101, 5))
+    np.testing.assert_allclose(run.atoms.positions, frames[-1].positions, atol=1e-5)
+    np.testing.assert_allclose(run.atoms.get_temperature(), run.log["temperature_K"][-1] * 26 / 27, rtol=1e-4)
+    table = np.genfromtxt(run.log_path, delimiter=",", names=True)
+    assert table.dtype.names == tuple(run.log)
+    for name, column in run.log.items():
+        np.testing.assert_allclose(table[name], column, rtol=1e-3, atol=1e-3)
+    assert run.log["time_fs"][-1] == 400.0
+    assert 30 < run.mean_temperature < 130
+    assert abs(run.drift) < 1.0
+    assert run.averages["potential_eV"] < 0
+    assert run.ns_per_day > 0
+    assert reports[-1].step == reports[-1].steps == 100
+    assert "100 %" in reports[-1].line()
+    assert reports[5].seconds_left > 0
+
+
+@pytest.mark.parametrize(
+    "options", [{"ensemble": "nve"}, {"thermostat": "langevin"}, {"thermostat": "csvr", "time_constant": "50 fs"}]
+)
+def test_the_same_seed_gives_the_same_run(options):
+    ends = [simulate(cluster(5), Morse(), steps=40, output=None, **QUIET, **options).atoms.positions for _ in range(2)]
+    np.testing.assert_array_equal(*ends)
+
+
+def test_several_structures_run_at_once(tmp_path):
+    run = simulate(
+        [cluster(3), cluster(6)], Morse(), steps=40, output=tmp_path / "b.h5", progress=False, plot=tmp_path / "b.png"
+    )
+    assert [len(frame) for frame in run.frames] == [3, 6]
+    assert run.log["temperature_K"].shape == (3, 2)
+    header, *lines = run.log_path.read_text().splitlines()
+    assert header.startswith("step,time_fs,structure,temperature_K")
+    assert len(lines) == 6
+    assert isinstance(run.mean_temperature, float)
+
+
+def test_masses_and_parameters_are_respected():
+    atoms = cluster(4)
+    atoms.set_masses([2.0, 4.0, 6.0, 8.0])
+    potential = Morse()
+    run = simulate(atoms, potential, steps=3, output=None, **QUIET)
+    assert run.state.masses.tolist() == [2.0, 4.0, 6.0, 8.0]
+    assert all(parameter.requires_grad for parameter in potential.parameters())
+
+
+def test_minimizing_first_and_a_cold_start():
+    atoms = cluster(6, 1.6)
+    run = simulate(
+        atoms, Morse(), ensemble="nve", start_temperature=10, minimize_first=True, steps=50, output=None, **QUIET
+    )
+    assert run.log["temperature_K"][0] == pytest.approx(10)
+    assert run.log["temperature_K"].max() < 25
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "length of the simulation"),
+        ({"time": "1 ps", "steps": 5}, "length of the simulation"),
+        ({"time": "soon"}, "cannot read 'soon' as a time"),
+        ({"steps": 0}, "at least 1"),
+        ({"steps": 5, "ensemble": "npt"}, "'nvt' or 'nve'"),
+        ({"steps": 5, "thermostat": "berendsen"}, "'langevin' or 'csvr'"),
+        ({"steps": 5, "temperature": -1}, "temperature"),
+        ({"steps": 5, "friction": 0}, "friction"),
+        ({"steps": 5, "timestep": 0}, "time"),
+        ({"steps": 5, "output": "run.trr"}, r"run\.trr"),
+    ],
+)
+def test_unusable_options_are_refused_before_anything_is_written(tmp_path, monkeypatch, options, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=message):
+        simulate(cluster(4), Morse(), **QUIET, **options)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["run.h5", "run.csv", "run.png"])
+def test_existing_files_are_refused(tmp_path, name):
+    (tmp_path / name).write_text("precious")
+    with pytest.raises(InputError, match=name):
+        simulate(cluster(4), Morse(), steps=5, output=tmp_path / "run.h5", progress=False)
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [(name, "precious")]
+    run = simulate(cluster(4), Morse(), steps=5, output=tmp_path / "run.h5", progress=False, overwrite=True)
+    assert run.steps == 5
+
+
+def test_the_model_is_asked_first():
+    with pytest.raises(ModelError, match="U"):
+        simulate(ase.Atoms("U2", [[0, 0, 0], [0, 0, 2]]), Morse(), steps=5, output=None, **QUIET)
+    with pytest.raises(InputError, match="one spot"):
+        simulate(ase.Atoms("C2", [[0, 0, 0], [0, 0, 0.001]]), Morse(), steps=5, output=None, **QUIET)
+    with pytest.warns(ModelWarning, match="long for free hydrogen"):
+        simulate(ase.Atoms("H2", [[0, 0, 0], [0, 0, 2.0]]), Morse(), steps=2, timestep=2, output=None, **QUIET)
+
+
+def test_not_a_number_stops_and_names_the_atoms(tmp_path):
+    path = tmp_path / "run.h5"
+    with pytest.raises(
+        SimulationError, match=r"step 30 \(15 fs\).*not finite at C 0.*closest: C \d and C \d, 1\.\d+ Å"
+    ):
+        simulate(cluster(4), Poisoned(30), steps=100, output=path, save_every=4.0, **QUIET)
+    frames = read_trajectory(path)
+    assert [frame.info["step"] for frame in frames] == [0, 8, 16, 24, 29]
+    assert np.isfinite(frames[-1].positions).all()
+    assert path.with_suffix(".csv").read_text().count("\n") == 3
+
+
+def test_atoms_running_into_each_other_stop_the_run(tmp_path):
+    # a well without a wall: carbons fall onto each other
+    falling = Morse(depth=40.0, a=0.8, d0=0.05)
+    atoms = ase.Atoms("C2H", [[0, 0, 0], [1.6, 0, 0], [9.0, 0, 0]], info={"spin": 1})
+    with pytest.raises(SimulationError, match=r"step \d+ .*C 0 and C 1 are 0\.[0-8]\d+ Å apart") as stopped:
+        simulate(atoms, falling, steps=2000, temperature=10, output=tmp_path / "run.xyz", **QUIET)
+    assert "smaller timestep" in str(stopped.value)
+    last = read_trajectory(tmp_path / "run.xyz")[-1]
+    assert last.get_distance(0, 1) < 0.92
+
+
+def test_a_hopeless_start_is_named_as_such():
+    with pytest.raises(SimulationError, match=r"step 0 .*minimize it first"):
+        simulate(cluster(4, 0.7), Morse(), steps=5, output=None, **QUIET)
+
+
+def test_runaway_heating_stops_the_run():
+    hot = ase.Atoms("C2", [[0, 0, 0], [1.3, 0, 0]])
+    with pytest.raises(SimulationError, match=r"temperature is \d+ K, C \d is the hottest|force on C \d"):
+        simulate(hot, Morse(depth=30.0, a=2.0), ensemble="nve", temperature=10, steps=200, output=None, **QUIET)
+
+
+def test_an_interruption_ends_the_run_in_order(tmp_path):
+    def press(report):
+        if report.step == 40:
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    run = simulate(cluster(4), Morse(), steps=10**6, output=tmp_path / "run.h5", progress=press, plot=None)
+    assert run.interrupted
+    assert run.steps == 40
+    assert read_trajectory(run.output)[-1].info["step"] == 40
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_bonds_are_found_and_their_breaking_noticed():
+    box = ase.Atoms("OHH", [[0.1, 0, 0], [-0.86, 0, 0], [0.1, 0.96, 0]], cell=[6.0] * 3, pbc=True)
+    box.wrap()
+    system = System.from_atoms(box)
+    bonds = bonded_pairs(system)
+    assert sorted(zip(bonds.i.tolist(), bonds.j.tolist(), strict=True)) == [(0, 1), (0, 2)]
+    assert broken_bonds(system, bonds) == []
+    torn = system.positions.clone()
+    torn[1] -= torch.tensor([0.8, 0.0, 0.0], dtype=torch.float64)
+    (broken,) = broken_bonds(system.replace(positions=torn), bonds)
+    assert broken.name == "O 0 and H 1"
+    assert broken.distance == pytest.approx(1.76)
+    run = simulate(dimers(1, 1.4, "C2")[0], Morse(depth=0.05, a=3.0), temperature=3000, steps=300, output=None, **QUIET)
+    assert [bond.name for bond in run.broken_bonds] == ["C 0 and C 1"]
+
+
+def test_progress_is_a_line_per_tenth_where_there_is_no_terminal(capfd):
+    simulate(cluster(3), Morse(), steps=100, output=None, seed=0)
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 5
+    assert all("ns/day" in line and " K" in line for line in lines)
