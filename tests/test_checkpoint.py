@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 import heliodor
 from heliodor import registry
+from heliodor import checkpoint
 from heliodor.checkpoint import FORMAT, MAX_HEADER, load_checkpoint, read_header, save_checkpoint, sha256
 from heliodor.errors import CheckpointError, ModelError
 from heliodor.potentials.so3krates import SO3kratesConfig
@@ -229,7 +230,18 @@ def edit(path: Path, change) -> None:
     header = read_header(path)
     tensors = load_file(path)
     change(tensors)
+    header["tensors_sha256"] = checkpoint._digest(tensors)
     save_file(tensors, path, metadata={"heliodor": json.dumps(header)})
+
+
+def test_numbers_changed_without_their_hash(saved):
+    """A weight that was flipped on disk or by hand is found, whatever name the file is loaded by."""
+    header = read_header(saved)
+    tensors = load_file(saved)
+    tensors["charge_head.hidden.weight"].view(-1)[3] *= 1.0001
+    save_file(tensors, saved, metadata={"heliodor": json.dumps(header)})
+    with pytest.raises(CheckpointError, match="do not match their own SHA-256"):
+        load_checkpoint(saved)
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from safetensors.torch import load as load_bytes
 from safetensors.torch import save_file
+from torch import Tensor
 
 from heliodor.errors import CheckpointError
 from heliodor.potential import Potential
@@ -52,16 +53,27 @@ def save_checkpoint(potential: Potential, path: str | Path, card: dict[str, Any]
         "config": potential.config.to_dict(),  # type: ignore[union-attr, operator]
         "card": {"name": potential.name, **(card or {})},
     }
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for key, value in potential.state_dict().items():
         value = value.detach().cpu().contiguous()
         if value.is_floating_point() and torch.equal(value.float().to(value.dtype), value):
             value = value.float()
         tensors[key] = value
+    header["tensors_sha256"] = _digest(tensors)
     temporary = path.with_name(path.name + ".part")
     # sorted, so that the same model always gives the same bytes
     save_file(tensors, temporary, metadata={"heliodor": json.dumps(header, sort_keys=True)})
     temporary.replace(path)
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and values."""
+    digest = hashlib.sha256()
+    for key in sorted(tensors):
+        value = tensors[key].contiguous()
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def read_header(path: str | Path) -> dict[str, Any]:
@@ -110,10 +122,13 @@ def load_checkpoint(path: str | Path, expected_sha256: str | None = None) -> Pot
     cls, config_class = known[name]
     try:
         potential = cls(config_class.from_dict(header["config"])).double()  # type: ignore[call-arg]
-        tensors = {k: v.double() if v.is_floating_point() else v for k, v in load_bytes(content).items()}
-        potential.load_state_dict(tensors)
+        stored = load_bytes(content)
+        intact = _digest(stored) == header["tensors_sha256"]
+        potential.load_state_dict({k: v.double() if v.is_floating_point() else v for k, v in stored.items()})
     except Exception as error:
         raise CheckpointError(f"{path} is damaged or does not fit its own description: {error}") from error
+    if not intact:
+        raise CheckpointError(f"{path} is damaged: its numbers do not match their own SHA-256")
     if not all(bool(p.isfinite().all()) for p in potential.parameters()):
         raise CheckpointError(f"{path} holds parameters that are not finite")
     potential.card = header.get("card", {})

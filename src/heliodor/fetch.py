@@ -69,6 +69,8 @@ def import_model(path: str | Path, name: str | None = None, card: dict[str, str]
         raise CheckpointError(f"no such model file: {path}")
     potential, origin = _read_any(path)
     name = name or path.stem
+    if Path(name).name != name:
+        raise CheckpointError(f"{name!r} cannot be a model's name: leave out slashes")
     target = cache_folder() / f"{name}.safetensors"
     target.parent.mkdir(parents=True, exist_ok=True)
     save_checkpoint(potential, target, {**potential.card, **(card or {}), "name": name, "origin": origin})

@@ -144,7 +144,7 @@ class Potential(nn.Module):
             atom = int(outside[0])
             symbols = " ".join(chemical_symbols[z] for z in self.elements)
             raise ModelError(
-                f"atom {_local_index(system, atom)} is {chemical_symbols[int(system.numbers[atom])]}: {self.name} "
+                f"atom {system.label(atom)} is {chemical_symbols[int(system.numbers[atom])]}: {self.name} "
                 f"knows only {symbols}; choose another model or leave such atoms out"
             )
         electrons = torch.zeros_like(system.charge).index_add(0, system.batch, system.numbers.to(system.dtype))
@@ -267,12 +267,6 @@ def warn_about(potential: Potential, system: System) -> None:
     """Say as warnings what `Potential.advice` has to say."""
     for line in potential.advice(system):
         warnings.warn(line, ModelWarning, stacklevel=3)
-
-
-def _local_index(system: System, atom: int) -> str:
-    first = int((system.batch < system.batch[atom]).sum())
-    suffix = f" of structure {int(system.batch[atom])}" if system.n_structures > 1 else ""
-    return f"{atom - first}{suffix}"
 
 
 def _where(system: System, structure: int) -> str:

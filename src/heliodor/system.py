@@ -72,6 +72,12 @@ class System:
     def dtype(self) -> torch.dtype:
         return self.positions.dtype
 
+    def label(self, atom: int) -> str:
+        """An atom's index as its user counts: ``"12"``, or ``"12 of structure 3"`` in a batch."""
+        first = int((self.batch < self.batch[atom]).sum())
+        suffix = f" of structure {int(self.batch[atom])}" if self.n_structures > 1 else ""
+        return f"{atom - first}{suffix}"
+
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> System:
         """Move to a device and, for the floating-point fields, to a dtype."""
 

@@ -23,38 +23,14 @@ MAX_BYTES = 64 * 2**20
 MAX_DEPTH = 12
 MAX_ARRAYS = 1000
 
+# ruff: noqa: SIM905 (a list literal of these would be thirty lines)
+
 _OPCODES = frozenset(
-    [
-        "PROTO",
-        "FRAME",
-        "STOP",
-        "MARK",
-        "MEMOIZE",
-        "BINGET",
-        "LONG_BINGET",
-        "EMPTY_DICT",
-        "SETITEM",
-        "SETITEMS",
-        "TUPLE",
-        "EMPTY_TUPLE",
-        "TUPLE1",
-        "TUPLE2",
-        "TUPLE3",
-        "NONE",
-        "NEWTRUE",
-        "NEWFALSE",
-        "BININT",
-        "BININT1",
-        "BININT2",
-        "SHORT_BINUNICODE",
-        "BINUNICODE",
-        "SHORT_BINBYTES",
-        "BINBYTES",
-        "BINBYTES8",
-        "STACK_GLOBAL",
-        "REDUCE",
-        "BUILD",
-    ]
+    (
+        "PROTO FRAME STOP MARK MEMOIZE BINGET LONG_BINGET EMPTY_DICT SETITEM SETITEMS TUPLE EMPTY_TUPLE TUPLE1 TUPLE2 "
+        "TUPLE3 NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 SHORT_BINUNICODE BINUNICODE SHORT_BINBYTES BINBYTES "
+        "BINBYTES8 STACK_GLOBAL REDUCE BUILD"
+    ).split()
 )
 """All that a protocol-4 pickle of nested dicts of arrays needs. What is missing could run code, change our own
 objects, or reserve memory that the file does not back (memo slots by number)."""

@@ -10,9 +10,7 @@ from heliodor.system import System
 
 def atom_name(system: System, atom: int) -> str:
     """Symbol and index within its structure: ``"O 12"``, or ``"O 12 of structure 3"`` in a batch."""
-    first = int((system.batch < system.batch[atom]).sum())
-    suffix = f" of structure {int(system.batch[atom])}" if system.n_structures > 1 else ""
-    return f"{chemical_symbols[int(system.numbers[atom])]} {atom - first}{suffix}"
+    return f"{chemical_symbols[int(system.numbers[atom])]} {system.label(atom)}"
 
 
 def check_finite(system: System) -> None:
