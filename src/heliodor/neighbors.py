@@ -148,17 +148,16 @@ def find_neighbors(
     positions = system.positions.detach().cpu().double().numpy()
     cells = system.cell.detach().cpu().double().numpy()
     periodic = system.pbc.cpu().numpy()
-    pieces: list[tuple[np.ndarray, np.ndarray]] = []
+    pieces: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     start = 0
     for b, (count, limit) in enumerate(zip(counts, limits.tolist(), strict=True)):
-        pairs, shift = _search(positions[start : start + count], cells[b], periodic[b], limit + skin)
-        pieces.append((pairs + start, shift))
+        i_here, j_here, shift = _search(positions[start : start + count], cells[b], periodic[b], limit + skin)
+        i_here += start
+        j_here += start
+        pieces.append((i_here, j_here, shift))
         start += count
-    i, j = (
-        torch.from_numpy(np.concatenate([pairs[:, column] for pairs, _ in pieces])).to(system.device)
-        for column in (0, 1)
-    )
-    images = torch.from_numpy(np.concatenate([shift for _, shift in pieces])).to(system.device)
+    columns = pieces[0] if len(pieces) == 1 else [np.concatenate(column) for column in zip(*pieces, strict=True)]
+    i, j, images = (torch.from_numpy(column).to(system.device) for column in columns)
     with torch.no_grad():
         offset = _offsets(images, system.cell, system.batch, i) if bool(periodic.any()) else None
     # the very tensor, where possible: `vectors` knows by it that the cached offsets hold
@@ -180,8 +179,8 @@ def _offsets(
 
 def _search(
     positions: np.ndarray, cell: np.ndarray, periodic: np.ndarray, cutoff: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Half list of one structure: pairs [E, 2] int64 and shifts [E, 3] int32."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Half list of one structure: i [E] and j [E] int64, shifts [E, 3] int32, all ours to change."""
     n = len(positions)
     # distances do not depend on the origin, their rounding does
     positions = positions - positions.mean(axis=0)
@@ -191,15 +190,16 @@ def _search(
             if not np.isinf(cutoff):
                 near = np.square(positions[j] - positions[i]).sum(-1) <= cutoff**2
                 i, j = i[near], j[near]
-            return np.stack([i, j], axis=1).astype(np.int64, copy=False), np.zeros((len(i), 3), np.int32)
+            return i.astype(np.int64), j.astype(np.int64), np.zeros((len(i), 3), np.int32)
     elif np.isinf(cutoff):
         raise InputError(
             "a periodic structure has infinitely many pairs: give a finite long_range_cutoff (12 Å is usual)"
         )
     box, wrapped = _complete_cell(positions, cell, periodic, cutoff)
     search = NeighborList(cutoff=cutoff, full_list=False, sorted=True)
-    pairs, shift = search.compute(points=positions, box=box, periodic=wrapped, quantities="PS")
-    return pairs.astype(np.int64), shift.astype(np.int32)
+    # views into the search's own memory: copied once, column by column
+    pairs, shift = search.compute(points=positions, box=box, periodic=wrapped, quantities="PS", copy=False)
+    return pairs[:, 0].astype(np.int64), pairs[:, 1].astype(np.int64), shift.astype(np.int32)
 
 
 def _complete_cell(

@@ -75,7 +75,7 @@ def monomers(args, rng, out):
         work.append(("peptide", smiles, random_round(weight * args.scale, rng), keep))
     failed = []
     for index, (kind, smiles, wanted, keep) in enumerate(work):
-        own = np.random.default_rng([args.seed, 1, index])
+        own = np.random.default_rng([args.sampling_seed, 1, index])
         split = draw_split(own)
         split = "train" if keep else split
         if kind != "peptide":
@@ -112,7 +112,7 @@ def waters(args, rng, out):
     sizes = (12, 14, 16, 18, 20, 24, 27, 32)
     jobs += [(water.boxes, n, FULL["box"] / len(sizes)) for n in sizes]
     for index, (source, n, amount) in enumerate(jobs):
-        own = np.random.default_rng([args.seed, 2, index])
+        own = np.random.default_rng([args.sampling_seed, 2, index])
         replicas = max(1, round(amount * args.scale / snapshots))
         split = [draw_split(own) for _ in range(replicas)]
         for x, *rest in source(own, n, replicas, snapshots):
@@ -137,7 +137,7 @@ def dimers(args, rng, out, pools):
     wanted, made, tries = int(FULL["dimer"] * args.scale), 0, 0
     while made < wanted and tries < 3 * wanted:
         tries += 1
-        own = np.random.default_rng([args.seed, 3, tries])
+        own = np.random.default_rng([args.sampling_seed, 3, tries])
         split = draw_split(own)
         pool = pools[split]
         first = pool[own.choice(len(pool), p=weights[split])]
@@ -244,6 +244,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--sampling-seed", type=int, help="of geometries and splits; other geometries of the same molecules"
+    )
     parser.add_argument("--scale", type=float, default=1.0, help="1.0 = about 24,000 structures")
     parser.add_argument("--molecules", type=int, default=1050, help="distinct neutral molecules")
     parser.add_argument("--ions", type=int, default=220, help="distinct ions")
@@ -251,9 +254,10 @@ def main():
     parser.add_argument("--prefix", default="structures")
     parser.add_argument("--preview", type=Path, help="also write 200 random training structures as extended XYZ")
     args = parser.parse_args()
+    args.sampling_seed = args.seed if args.sampling_seed is None else args.sampling_seed
     begun = time.time()
     out = {split: Collection() for split in SPLITS}
-    rng = np.random.default_rng([args.seed, 0])
+    rng = np.random.default_rng([args.seed, 0])  # which molecules
     pools = monomers(args, rng, out)
     print(f"monomers {time.time() - begun:.0f} s", flush=True)
     dimers(args, rng, out, pools)

@@ -26,6 +26,7 @@ from torch import Tensor
 import heliodor
 from heliodor.checkpoint import save_checkpoint
 from heliodor.neighbors import Neighbors
+from heliodor.potential import Potential
 from heliodor.potentials.so3krates import SO3kratesConfig
 from heliodor.potentials.so3lr import SO3LR, SO3LRConfig
 from heliodor.system import System
@@ -98,7 +99,7 @@ def make_step(model: SO3LR, compiled: bool) -> Any:
     return torch.compile(loss, dynamic=False) if compiled else loss
 
 
-def errors(model: SO3LR, data: Dataset) -> dict[str, float]:
+def errors(model: Potential, data: Dataset) -> dict[str, float]:
     """Force RMSE and MAE (meV/Å) over all atoms and by kind; charge (e) and Hirshfeld ratio RMSE."""
     from heliodor.potential import evaluate_system
 

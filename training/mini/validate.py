@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from ase.io import read
-from train import errors, load_samples
+from train import errors, load_data
 
 import heliodor
 
@@ -25,16 +25,14 @@ RUNS = {"water": ("water_64.xyz", 300.0), "peptide": ("ace-ala3-nme.xyz", 500.0)
 def score(model: str, test: list[Path]) -> dict[str, dict[str, float]]:
     """Force RMSE by kind (meV/Å), charge (e) and Hirshfeld ratio RMSE; counts beside them."""
     potential = heliodor.load(model)
-    samples = load_samples(test)
-    kinds, counts = np.unique([str(s.labels["kind"]) for s in samples], return_counts=True)
-    found = errors(potential, samples)  # type: ignore[arg-type]
-    found["force_rms_of_reference"] = 1e3 * float(
-        torch.cat([s.labels["forces"] for s in samples]).square().mean().sqrt()
-    )
+    data = load_data(test)
+    kinds, counts = np.unique(data.kind, return_counts=True)
+    found = errors(potential, data)
+    found["force_rms_of_reference"] = 1e3 * float(data.labels["forces"].square().mean().sqrt())
     return {"errors": found, "structures": dict(zip(kinds.tolist(), counts.tolist(), strict=True))}
 
 
-def stability(model: str, name: str, time: str, output: Path) -> dict[str, float | str | int]:
+def stability(model: str, name: str, time: str, timestep: float, output: Path) -> dict[str, float | str | int]:
     """Run NVT and count the bonds that broke."""
     file, temperature = RUNS[name]
     atoms = read(EXAMPLES / file)
@@ -44,6 +42,7 @@ def stability(model: str, name: str, time: str, output: Path) -> dict[str, float
         potential,
         temperature=temperature,
         time=time,
+        timestep=timestep,
         minimize_first=True,
         seed=7,
         output=output,
@@ -57,6 +56,7 @@ def stability(model: str, name: str, time: str, output: Path) -> dict[str, float
         "temperature_K": temperature,
         "mean_temperature_K": run.mean_temperature,
         "time_ps": run.time * 1e-3,
+        "timestep_fs": timestep,
         "broken_bonds": len(run.broken_bonds),
         "ns_per_day_1_thread": run.ns_per_day,
     }
@@ -68,11 +68,12 @@ def main() -> None:
     parser.add_argument("--test", type=Path, nargs="+")
     parser.add_argument("--dynamics", choices=RUNS)
     parser.add_argument("--time", default="50 ps")
+    parser.add_argument("--timestep", type=float, default=0.5, help="fs")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.dynamics:
-        result = stability(args.model, args.dynamics, args.time, args.out.with_suffix(".h5"))
+        result = stability(args.model, args.dynamics, args.time, args.timestep, args.out.with_suffix(".h5"))
     else:
         result = score(args.model, args.test)
     args.out.write_text(json.dumps(result, indent=2))
