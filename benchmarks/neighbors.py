@@ -64,9 +64,10 @@ def main() -> None:
         for n_atoms in args.atoms:
             command = [sys.executable, __file__, "--one", "--atoms", str(n_atoms), "--cutoffs", str(cutoff)]
             row = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            per_atom, per_pair = 1e6 * row["seconds"] / n_atoms, row["peak_MB"] * 2**20 / row["pairs"]
             print(
                 f"{n_atoms:8d} {cutoff:8.1f} {row['pairs']:12d} {row['seconds']:8.2f} "
-                f"{1e6 * row['seconds'] / n_atoms:8.1f} {row['peak_MB']:8.0f} {row['peak_MB'] * 2**20 / row['pairs']:10.0f}"
+                f"{per_atom:8.1f} {row['peak_MB']:8.0f} {per_pair:10.0f}"
             )
 
 

@@ -14,8 +14,7 @@ from ase.build import molecule
 from safetensors.torch import load_file, save_file
 
 import heliodor
-from heliodor import registry
-from heliodor import checkpoint
+from heliodor import checkpoint, registry
 from heliodor.checkpoint import FORMAT, MAX_HEADER, load_checkpoint, read_header, save_checkpoint, sha256
 from heliodor.errors import CheckpointError, ModelError
 from heliodor.potentials.so3krates import SO3kratesConfig

@@ -33,11 +33,10 @@ def test_it_ships_small_and_with_a_card():
 
 @pytest.mark.parametrize("file", ["ace-ala3-nme.xyz", "paracetamol.xyz", "water_64.xyz"])
 def test_it_resembles_its_teacher(file, mini, so3lr):
-    """Forces of the examples, none of whose geometries was in the training set, within 15 % of SO3LR's."""
+    """Forces of the examples, none of whose geometries was in the training set, within 0.12 eV/Å RMSE of SO3LR's."""
     atoms = ase.io.read(EXAMPLES / file)
     mine, teacher = (heliodor.evaluate(model, atoms) for model in (mini, so3lr))
-    error = (mine.forces - teacher.forces).norm() / teacher.forces.norm()
-    assert error < 0.15
+    assert float((mine.forces - teacher.forces).square().mean().sqrt()) < 0.12
     assert float((mine.charges - teacher.charges).abs().max()) < 0.1
 
 
@@ -59,9 +58,7 @@ def test_a_hydrogen_bond_binds(mini, so3lr):
     dimer.set_positions(
         [(0, 0, 0), (0.96, 0, 0), (-0.24, 0.93, 0), (2.9, 0, 0), (3.25, 0.45, 0.76), (3.25, 0.45, -0.76)]
     )
-    mine, teacher = (
-        heliodor.interaction_energy(model, dimer, [0, 0, 0, 1, 1, 1], [0, 0]) for model in (mini, so3lr)
-    )
+    mine, teacher = (heliodor.interaction_energy(model, dimer, [0, 0, 0, 1, 1, 1], [0, 0]) for model in (mini, so3lr))
     assert -0.30 < teacher < -0.10
     assert mine == pytest.approx(teacher, abs=0.05)
 
@@ -69,7 +66,15 @@ def test_a_hydrogen_bond_binds(mini, so3lr):
 def test_short_dynamics_conserves_energy(mini, tmp_path):
     atoms = ase.io.read(EXAMPLES / "paracetamol.xyz")
     run = heliodor.simulate(
-        atoms, mini, ensemble="nve", temperature=300, steps=100, minimize_first=True, seed=1, output=None, progress=False
+        atoms,
+        mini,
+        ensemble="nve",
+        temperature=300,
+        steps=100,
+        minimize_first=True,
+        seed=1,
+        output=None,
+        progress=False,
     )
     drift = run.log["conserved_eV"] - run.log["conserved_eV"][0]
     assert np.abs(drift).max() < 1e-3 * len(atoms)
