@@ -1,11 +1,14 @@
 """Interaction energies: fragments that do not see each other, at equal total charge."""
 
+import warnings
+
 import numpy as np
 import pytest
 from ase.build import molecule
 
 import heliodor
 from heliodor.errors import InputError
+from heliodor.potential import ModelWarning
 from support import embedded_references
 
 
@@ -37,6 +40,18 @@ def test_charged_dimer_vanishes_far_away(so3lr):
     assert -2.0 < near < -0.05
     pair.positions[13:] += (1e5, 0, 0)
     assert abs(heliodor.interaction_energy(so3lr, pair, index, charges)) < 1e-6
+
+
+def test_subtraction_by_hand_is_warned_of(so3lr):
+    """Evaluating a charged monomer alone says that its energy has no common zero; the helper says nothing."""
+    (reference,) = (r for r in embedded_references() if r.name == "sapt_01533_cat")
+    pair = reference.atoms
+    with pytest.warns(ModelWarning, match=r"charged or open-shell structure.*interaction_energy"):
+        heliodor.evaluate(so3lr, pair[:13], charge=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        heliodor.interaction_energy(so3lr, pair, [0] * 13 + [1] * 16, [1.0, 0.0])
+        heliodor.evaluate(so3lr, pair[13:], charge=0)
 
 
 def test_many_equal_one_by_one(so3lr):

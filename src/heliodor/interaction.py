@@ -17,7 +17,7 @@ import torch
 
 from heliodor.errors import InputError
 from heliodor.neighbors import Neighbors
-from heliodor.potential import Potential, check_distances, evaluate_system, warn_about
+from heliodor.potential import Potential, check_distances, evaluate_system
 from heliodor.system import System
 
 PROTOCOLS = ("fragments", "relaxed")
@@ -102,7 +102,6 @@ def _join(frames: list[ase.Atoms], labels: list[np.ndarray], charges: list[np.nd
 
 def _interaction(potential: Potential, system: System, first: int, protocol: str) -> np.ndarray:
     potential.check(system)
-    warn_about(potential, system)
     neighbors = potential.neighbors(system)
     check_distances(system, neighbors, first)
     together = system if protocol == "fragments" else system.replace(fragment=None, fragment_charge=None)

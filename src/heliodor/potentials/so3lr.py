@@ -165,8 +165,15 @@ class SO3LR(Potential):
         return coulomb, dispersion
 
     def advice(self, system: System) -> list[str]:
+        """Where the model is not size-consistent, and what that forbids."""
         lines = []
         charged = (system.charge != 0) | (system.spin != 0)
+        if bool((charged & ~system.pbc.any(-1)).any()):
+            lines.append(
+                "charged or open-shell structure: the model is not size-consistent here, energies of different total "
+                "charge or spin have no common zero; for binding use heliodor.interaction_energy, not a subtraction "
+                "(which is wrong by 18 kcal/mol on average)"
+            )
         if bool((charged & system.pbc.any(-1)).any()):
             lines.append(
                 "charged or open-shell periodic cell: electrostatics is cut off without a neutralising background, "
