@@ -1,7 +1,8 @@
 """Put a trained student into the package: checkpoint with its card, registry entry, and the document's tables.
 
-    python training/mini/ship.py --model runs/mini/heliodor-mini.safetensors \\
-        --scores "unseen molecules=unseen.json" "unseen geometries=seen.json" --dynamics water.json peptide.json
+    python training/mini/ship.py --model runs/mini/heliodor-mini.safetensors --how-made "..." \\
+        --scores "unseen molecules=unseen.json" "unseen geometries=seen.json" \\
+        --independent others.json --dynamics water.json peptide.json
 
 Every figure comes from files that validate.py wrote.
 """
@@ -31,7 +32,9 @@ FORBIDDEN = [
 MARKS = ("<!-- figures, written by training/mini/ship.py -->\n", "<!-- end of figures -->\n")
 
 
-def tables(scores: dict[str, dict[str, Any]], runs: list[dict[str, Any]]) -> str:
+def tables(
+    scores: dict[str, dict[str, Any]], independent: dict[str, dict[str, float]], runs: list[dict[str, Any]]
+) -> str:
     """Markdown tables of errors and stability runs."""
     lines = [f"| force RMSE against SO3LR, meV/Å | {' | '.join(scores)} |", f"|---|{'---|' * len(scores)}"]
     for kind in (*KINDS, "force"):
@@ -51,6 +54,14 @@ def tables(scores: dict[str, dict[str, Any]], runs: list[dict[str, Any]]) -> str
     for key, title, form in rest:
         lines.append(f"| {title} | {' | '.join(form.format(s['errors'][key]) for s in scores.values())} |")
     lines += ["", "In brackets: number of structures.", ""]
+    lines += [
+        "| structures made by others | number | force RMSE | MAE | RMS of the forces, meV/Å |",
+        "|---|---|---|---|---|",
+    ]
+    for name, found in independent.items():
+        errors = " | ".join(f"{found[key]:.0f}" for key in ("force_rmse", "force_mae", "force_rms_of_reference"))
+        lines.append(f"| {name} | {found['structures']} | {errors} |")
+    lines.append("")
     lines += ["| dynamics (NVT, Langevin) | temperature, K | mean, K | timestep, fs | length, ps | broken bonds |"]
     lines += ["|---|---|---|---|---|---|"]
     for run in runs:
@@ -65,10 +76,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--scores", nargs="+", required=True, metavar="TITLE=FILE")
+    parser.add_argument("--independent", type=Path, required=True, help="what independent.py wrote")
     parser.add_argument("--dynamics", nargs="*", type=Path, default=[])
     parser.add_argument("--how-made", required=True, help="one sentence: data, steps, time")
     args = parser.parse_args()
     scores = {title: json.loads(Path(file).read_text()) for title, file in (s.split("=", 1) for s in args.scores)}
+    independent = json.loads(args.independent.read_text())
     runs = [json.loads(path.read_text()) for path in args.dynamics]
     card = {
         "name": "heliodor-mini",
@@ -77,6 +90,9 @@ def main() -> None:
         "citation": CITATION,
         "how_made": args.how_made,
         "errors": {title: {k: round(v, 4) for k, v in s["errors"].items()} for title, s in scores.items()},
+        "errors_on_structures_made_by_others": {
+            name: {k: round(v, 1) for k, v in found.items()} for name, found in independent.items()
+        },
         "dynamics": [{k: v for k, v in run.items() if not k.startswith("ns_per_day")} for run in runs],
         "must_not_be_used_for": FORBIDDEN,
     }
@@ -99,7 +115,7 @@ def main() -> None:
     registry.write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")
     page = ROOT / "docs" / "heliodor-mini.md"
     before, rest = page.read_text().split(MARKS[0])
-    page.write_text(before + MARKS[0] + tables(scores, runs) + MARKS[1] + rest.split(MARKS[1])[1])
+    page.write_text(before + MARKS[0] + tables(scores, independent, runs) + MARKS[1] + rest.split(MARKS[1])[1])
     print(f"{target} ({target.stat().st_size / 1e6:.2f} MB), {registry}, {page}")
 
 
