@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import ase
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 
+from heliodor.analysis.labels import PER_STRUCTURE, Labels, contents, find_labels
 from heliodor.errors import InputError
 from heliodor.potential import Potential, Prediction, check_distances, evaluate_system, join_predictions, warn_about
 from heliodor.system import System, read_charge, read_spin
 
-PER_STRUCTURE = ("energy", "dipole")
 QUANTITIES = ("energy", "forces", "dipole", "charges", "hirshfeld_ratios")
 UNITS = {
     "energy": "eV",
@@ -27,38 +25,6 @@ UNITS = {
     "charges": "e",
     "hirshfeld_ratios": "",
 }
-LABELS = {
-    "energy": "relative energy",
-    "energy_per_atom": "relative energy per atom",
-    "forces": "force component",
-    "dipole": "dipole component",
-    "charges": "partial charge",
-    "hirshfeld_ratios": "Hirshfeld ratio",
-}
-USUAL_KEYS = {
-    "energy": ("energy", "ref_energy", "REF_energy"),
-    "forces": ("forces", "ref_forces", "REF_forces"),
-    "dipole": ("dipole", "ref_dipole", "REF_dipole"),
-    "charges": ("charges", "ref_partial_charges", "ref_charges", "REF_charges"),
-    "hirshfeld_ratios": ("hirshfeld_ratios", "ref_hirshfeld_ratios", "REF_hirshfeld_ratios"),
-}
-"""Where labels are looked for, in this order, when no key is given."""
-
-MANY_POINTS = 20_000
-"""Points in a plot beyond which their density is drawn."""
-
-
-@dataclass(frozen=True)
-class Labels:
-    """Reference values of one quantity.
-
-    Attributes:
-        key: where they were found.
-        values: one array per structure, None where it has none.
-    """
-
-    key: str
-    values: list[np.ndarray | None]
 
 
 @dataclass(frozen=True)
@@ -191,7 +157,7 @@ def compare(
     known = {name: found for name, found in labels.items() if found is not None}
     if not known:
         raise InputError(
-            f"there are no labels in these structures to compare with; the first one has {_contents(frames[0])}: "
+            f"there are no labels in these structures to compare with; the first one has {contents(frames[0])}: "
             "name them (--energy-key, --forces-key, ...)"
         )
     warn_about(potential, whole)
@@ -220,71 +186,6 @@ def compare(
         if lacking := sum(value is None for value in found.values):
             notes.append(f"{lacking} of {len(frames)} structures have no label of {name}")
     return Parity(compared, notes, _structures(frames, compared, charge))
-
-
-def find_labels(frames: Sequence[ase.Atoms], name: str, key: str | None = None) -> Labels | None:
-    """Reference values of a quantity; None if there are none and no key was asked for.
-
-    Raises:
-        InputError: no structure has the key; values of the wrong shape or not finite.
-    """
-    for candidate in USUAL_KEYS[name] if key is None else (key,):
-        values = [_label(frame, candidate, name) for frame in frames]
-        if any(value is not None for value in values):
-            for index, (frame, value) in enumerate(zip(frames, values, strict=True)):
-                _check_label(frame, value, f"structure {index}: {candidate}", name)
-            return Labels(candidate, values)
-    if key is not None:
-        raise InputError(f"no structure has {name} under {key!r}; the first one has {_contents(frames[0])}")
-    return None
-
-
-def plot_parity(item: Compared, path: Path, model: str) -> None:
-    """Write a PNG: predictions against labels, elements in colours."""
-    # imported here: it takes half a second, and no global state of pyplot is touched
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.2, 5.0), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    width = item.reference[0].size
-    x, y = item.reference.ravel(), item.predicted.ravel()
-    low, high = float(min(x.min(), y.min())), float(max(x.max(), y.max()))
-    margin = 0.04 * (high - low) or 0.1
-    span = (low - margin, high + margin)
-    axes.plot(span, span, color="0.6", lw=0.8, zorder=0)
-    if len(x) > MANY_POINTS:
-        drawn = axes.hexbin(x, y, gridsize=120, bins="log", mincnt=1, cmap="viridis", extent=(*span, *span))
-        figure.colorbar(drawn, ax=axes, label="points", shrink=0.8)
-    elif item.numbers is not None:
-        for symbol in item.elements:
-            mine = np.repeat(item.numbers == atomic_numbers[symbol], width)
-            axes.scatter(x[mine], y[mine], s=8, lw=0, alpha=0.6, label=symbol)
-        axes.legend(fontsize=8, markerscale=1.5, loc="lower right")
-    else:
-        axes.scatter(x, y, s=10, lw=0, alpha=0.7)
-    found, unit = item.errors(), f" {item.unit}" if item.unit else ""
-    text = f"MAE {found.mae:.3g}{unit}\nRMSE {found.rmse:.3g}{unit}\nR² {found.r2:.5f}\nn = {found.count}"
-    axes.text(0.03, 0.97, text, transform=axes.transAxes, va="top", fontsize=9)
-    bracket = f" ({item.unit})" if item.unit else ""
-    axes.set_xlabel(f"{LABELS[item.name]}, reference{bracket}")
-    axes.set_ylabel(f"{LABELS[item.name]}, {model}{bracket}")
-    axes.set_xlim(span)
-    axes.set_ylim(span)
-    axes.set_aspect("equal")
-    axes.grid(alpha=0.2)
-    figure.savefig(path, dpi=150, format="png")
-
-
-def write_table(rows: list[dict[str, Any]], path: Path) -> None:
-    """Rows as CSV; numbers that are not finite are left empty."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, names, restval="")
-        table.writeheader()
-        for row in rows:
-            table.writerow({name: "" if value != value or value is None else value for name, value in row.items()})
 
 
 def _predict(
@@ -413,33 +314,3 @@ def _structures(frames: Sequence[ase.Atoms], compared: list[Compared], charge: f
                 row[f"{item.name}_rmse{unit}"] = float(np.sqrt(np.square(part).mean()))
                 row[f"{item.name}_max{unit}"] = float(np.abs(part).max())
     return rows
-
-
-def _label(frame: ase.Atoms, key: str, name: str) -> np.ndarray | None:
-    # ASE moves what it knows from the file into a calculator
-    stores: list[dict[str, Any]] = [frame.calc.results] if frame.calc is not None else []
-    stores.append(frame.info if name in PER_STRUCTURE else frame.arrays)
-    for store in stores:
-        if store.get(key) is not None:
-            try:
-                return np.asarray(store[key], dtype=np.float64)
-            except (TypeError, ValueError):
-                raise InputError(f"{key} is no array of numbers: it cannot be {name}") from None
-    return None
-
-
-def _check_label(frame: ase.Atoms, value: np.ndarray | None, where: str, name: str) -> None:
-    if value is None:
-        return
-    per_item = 3 if name in ("forces", "dipole") else 1
-    expected = per_item * (1 if name in PER_STRUCTURE else len(frame))
-    if value.size != expected:
-        raise InputError(f"{where} has {value.size} numbers where {name} needs {expected}")
-    if not np.isfinite(value).all():
-        raise InputError(f"{where} has values that are not finite")
-
-
-def _contents(frame: ase.Atoms) -> str:
-    names = {*frame.info, *frame.arrays, *(frame.calc.results if frame.calc is not None else ())}
-    names -= {"numbers", "positions", "charge", "spin", "multiplicity"}
-    return ", ".join(sorted(names)) or "none but elements and positions"

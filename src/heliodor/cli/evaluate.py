@@ -174,7 +174,7 @@ def _check_folder(folder: Path, overwrite: bool) -> None:
 
 
 def _write(parity: Parity, result: dict[str, Any], folder: Path, model: str, plots: bool) -> list[Path]:
-    from heliodor.analysis.parity import plot_parity, write_table
+    from heliodor.analysis.draw import plot_parity, write_table
 
     folder.mkdir(exist_ok=True)
     written = [folder / "errors.json", folder / "errors.csv", folder / "structures.csv"]
