@@ -89,11 +89,17 @@ def main() -> None:
         "licence": LICENCE,
         "citation": CITATION,
         "how_made": args.how_made,
-        "errors": {title: {k: round(v, 4) for k, v in s["errors"].items()} for title, s in scores.items()},
-        "errors_on_structures_made_by_others": {
+        "errors": {
+            f"{title} (forces RMSE in meV/Å, charges in e)": {k: round(v, 4) for k, v in s["errors"].items()}
+            for title, s in scores.items()
+        },
+        "errors_on_structures_made_by_others_in_meV/Å": {
             name: {k: round(v, 1) for k, v in found.items()} for name, found in independent.items()
         },
-        "dynamics": [{k: v for k, v in run.items() if not k.startswith("ns_per_day")} for run in runs],
+        "dynamics": {
+            run["system"]: {k: round(v, 1) for k, v in run.items() if isinstance(v, (int, float)) and "day" not in k}
+            for run in runs
+        },
         "must_not_be_used_for": FORBIDDEN,
     }
     potential = load_checkpoint(args.model)
