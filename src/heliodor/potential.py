@@ -49,6 +49,7 @@ class Prediction:
         energy: [B] eV. Models trained on forces have no meaningful zero: compare like with like.
         forces: [N, 3] eV/Å.
         stress: [B, 3, 3] eV/Å³, ASE's sign (negative under compression), fully periodic structures only.
+        virial: [B, 3, 3] eV, -∂E/∂ε symmetrised, for structures of any periodicity.
         terms: energy by term, [B] eV each.
         node_energy: [N] eV.
         charges: [N] e.
@@ -62,6 +63,7 @@ class Prediction:
     node_energy: Float[Tensor, "N"] | None = None
     forces: Float[Tensor, "N 3"] | None = None
     stress: Float[Tensor, "B 3 3"] | None = None
+    virial: Float[Tensor, "B 3 3"] | None = None
     charges: Float[Tensor, "N"] | None = None
     hirshfeld_ratios: Float[Tensor, "N"] | None = None
     dipole: Float[Tensor, "B 3"] | None = None
@@ -171,15 +173,17 @@ def evaluate_system(
     *,
     forces: bool = True,
     stress: bool = False,
+    virial: bool = False,
     create_graph: bool = False,
 ) -> Prediction:
     """Energy and its derivatives: the only place where any model is differentiated.
 
     Forces are -∂E/∂R through everything the energy depends on, charges and Hirshfeld ratios included. The
-    stress is (1/V) ∂E/∂ε under R -> R(1+ε), cell -> cell(1+ε), symmetrised.
+    stress is (1/V) ∂E/∂ε under R -> R(1+ε), cell -> cell(1+ε), symmetrised; the virial is -∂E/∂ε.
 
     Args:
         neighbors: lists from `potential.neighbors`; built here if not given.
+        virial: without a volume, so that molecules and slabs have one too; comes with the stress anyway.
         create_graph: keep the graph, for losses on forces.
 
     Raises:
@@ -191,11 +195,12 @@ def evaluate_system(
         neighbors = potential.neighbors(system)
     moving = system
     strain = None
-    with torch.set_grad_enabled(forces or stress or create_graph or torch.is_grad_enabled()):
-        if forces or stress:
+    strained = stress or virial
+    with torch.set_grad_enabled(forces or strained or create_graph or torch.is_grad_enabled()):
+        if forces or strained:
             moving = system.replace(positions=system.positions.detach().requires_grad_())
             leaf = moving.positions
-        if stress:
+        if strained:
             strain = torch.zeros_like(system.cell, requires_grad=True)
             moving = moving.deform(strain)
         terms = potential(moving, neighbors)
@@ -204,16 +209,17 @@ def evaluate_system(
         by_term = by_term.index_add(1, system.batch, node)
         energy = by_term.sum(0)
         gradients: tuple[Tensor, ...] = ()
-        if forces or stress:
+        if forces or strained:
             wanted = ([leaf] if forces else []) + ([strain] if strain is not None else [])
             gradients = torch.autograd.grad(energy.sum(), wanted, create_graph=create_graph, materialize_grads=True)
         dipole = None
         if terms.charges is not None:
             weighted = terms.charges.to(system.dtype).unsqueeze(-1) * system.positions
             dipole = torch.zeros_like(system.cell[:, 0]).index_add(0, system.batch, weighted)
+    virial_tensor = -0.5 * (gradients[-1] + gradients[-1].mT) if strained else None
     stress_tensor = None
-    if stress:
-        stress_tensor = 0.5 * (gradients[-1] + gradients[-1].mT) / system.volume.abs().view(-1, 1, 1)
+    if virial_tensor is not None and stress:
+        stress_tensor = -virial_tensor / system.volume.abs().view(-1, 1, 1)
     prediction = Prediction(
         energy=energy,
         terms=dict(zip(terms.energies, by_term.unbind(0), strict=True)),
@@ -221,6 +227,7 @@ def evaluate_system(
         node_terms=dict(zip(terms.energies, node.unbind(0), strict=True)),
         forces=-gradients[0] if forces else None,
         stress=stress_tensor,
+        virial=virial_tensor,
         charges=terms.charges,
         hirshfeld_ratios=terms.hirshfeld_ratios,
         dipole=dipole,

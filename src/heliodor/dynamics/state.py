@@ -11,10 +11,12 @@ from typing import Any
 
 import torch
 from ase.data import atomic_masses
-from jaxtyping import Float, Shaped, UInt8
+from jaxtyping import Bool, Float, Shaped, UInt8
 from torch import Tensor
 
+from heliodor.dynamics.extended import Chain, Piston
 from heliodor.dynamics.naming import check_finite
+from heliodor.dynamics.rigid import Rigid
 from heliodor.errors import InputError
 from heliodor.neighbors import Neighbors
 from heliodor.potential import Potential, Prediction, evaluate_system
@@ -42,6 +44,11 @@ class MDState:
         step: number of steps taken.
         time: fs.
         fixed_center: whether the total momentum of each structure is held at zero.
+        virial: -∂E/∂ε, eV; kept by runs under pressure, None in others.
+        frozen: atoms that do not move.
+        rigid: bonds held at their lengths.
+        chain: the Nosé-Hoover thermostat.
+        piston: the Martyna-Tuckerman-Tobias-Klein barostat.
         prediction: what the model said last (energy terms, charges), for logs; None after a restart.
     """
 
@@ -57,6 +64,11 @@ class MDState:
     step: int = 0
     time: float = 0.0
     fixed_center: bool = True
+    virial: Float[Tensor, "B 3 3"] | None = None
+    frozen: Bool[Tensor, "N"] | None = None
+    rigid: Rigid | None = None
+    chain: Chain | None = None
+    piston: Piston | None = None
     prediction: Prediction | None = None
 
     def replace(self, **changes: Any) -> MDState:
