@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from heliodor.lazy import attach
 
 if TYPE_CHECKING:
     from heliodor.api import evaluate, load
@@ -44,12 +45,4 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    # torch takes a second to import: only when something is used that needs it, not for `heliodor --help`
-    if name not in _HOMES:
-        raise AttributeError(f"module 'heliodor' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+__getattr__, __dir__ = attach(__name__, _HOMES)

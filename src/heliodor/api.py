@@ -55,6 +55,7 @@ def load(
     if dtype not in _DTYPES:
         raise InputError(f"dtype must be 'float32' or 'float64', not {dtype!r}")
     potential = _read(model)
+    potential.source = str(model)
     if potential.has_long_range:
         potential.long_range_cutoff = _check_cutoff(long_range_cutoff, potential.cutoff)
         if not 0.0 < dispersion_damping_width < np.inf:

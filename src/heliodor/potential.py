@@ -87,6 +87,7 @@ class Potential(nn.Module):
 
     Attributes:
         name: the model's name.
+        source: what `heliodor.load` was given; None for a potential made in Python.
         cutoff: Å, of the network's edges.
         has_long_range: whether there are pair terms beyond the network's cutoff.
         long_range_cutoff: Å; None for no cutoff; "auto": none in gas phase, 12 Å in periodic boxes.
@@ -95,6 +96,7 @@ class Potential(nn.Module):
     """
 
     name: str = "model"
+    source: str | None = None
     cutoff: float
     has_long_range: bool = False
     long_range_cutoff: float | str | None = None

@@ -37,6 +37,9 @@ BAR = 1e5 * 1e-30 / 1.602176634e-19
 GPA = 1e4 * BAR
 """eV/Å³."""
 
+MILLINEWTON_PER_M = 1e-3 * 1e-20 / 1.602176634e-19
+"""eV/Å² (6.2415e-5); of surface tensions."""
+
 DEBYE = 0.20819433270
 """e·Å."""
 

@@ -44,8 +44,8 @@ def test_md_leaves_files_that_can_be_read(cli, water):
     assert "water.xyz: 3 atoms, H2O, charge 0, closed shell" in answer.out
     assert "none (gas phase)" in answer.out
     assert "MIT" in answer.out
-    assert "NVT at 300 K (Langevin thermostat, 2 1/ps), 40 steps of 0.5 fs = 20 fs" in answer.out
-    assert "run.h5 (5 frames), run.csv, run.png" in answer.out
+    assert "NVT at 300 K (Langevin thermostat 2 1/ps), 40 steps of 0.5 fs = 20 fs" in answer.out
+    assert "run.h5 (5 frames), run.csv, run.png, run.restart, run.json" in answer.out
     assert "ns/day), seed 7" in answer.out
     assert "100 %" in answer.err
     frames = read_trajectory("run.h5")
@@ -64,7 +64,8 @@ def test_md_json_and_going_on(cli, water):
     first = cli("md", water, *MD, "--steps", 4, "--minimize", "--ensemble", "nve", "--json")
     result = json.loads(first.out)
     assert result["steps"] == 4
-    assert result["files"] == {"trajectory": "run.h5", "log": "run.csv", "picture": "run.png"}
+    named = {"trajectory": "run.h5", "log": "run.csv", "picture": "run.png", "restart": "run.restart", "trouble": None}
+    assert result["files"] == named
     assert result["broken_bonds"] == []
     assert "relaxed first, then NVE" in first.err
     again = cli(

@@ -1,4 +1,4 @@
-"""FIRE finds known minima, in batches, and never hands back something higher than it got."""
+"""Both methods find known minima, in batches, and never hand back something higher than they got."""
 
 from itertools import pairwise
 
@@ -9,7 +9,10 @@ import torch
 from toys import LennardJones, Morse, cluster
 
 from heliodor.dynamics import minimize
+from heliodor.dynamics.minimize import METHODS
 from heliodor.system import System
+
+pytestmark = pytest.mark.parametrize("method", METHODS)
 
 
 def icosahedron():
@@ -21,10 +24,10 @@ def icosahedron():
     return ase.Atoms("Ar13", positions + rng.normal(0, 0.15, (13, 3)))
 
 
-def test_lennard_jones_icosahedron():
+def test_lennard_jones_icosahedron(method):
     epsilon = 0.0104
     potential = LennardJones(epsilon, cutoff=500.0)
-    result = minimize(System.from_atoms(icosahedron()), potential, fmax=1e-4)
+    result = minimize(System.from_atoms(icosahedron()), potential, method=method, fmax=1e-4)
     assert result.converged.all()
     assert result.fmax[0] <= 1e-4
     # the global minimum of 13 atoms, Hoare & Pal 1971
@@ -32,7 +35,7 @@ def test_lennard_jones_icosahedron():
     assert result.steps < 400
 
 
-def test_a_batch_of_different_structures():
+def test_a_batch_of_different_structures(method):
     depth = 0.4
     tetrahedron = 2.0 / 2**0.5 * np.array([[0, 0, 0], [0, 1, 1], [1, 0, 1], [1, 1, 0]])
     frames = [
@@ -42,7 +45,7 @@ def test_a_batch_of_different_structures():
         ase.Atoms("C3", [[0, 0, 0], [2.6, 0, 0], [1.0, 1.5, 0]]),
     ]
     start = System.from_atoms(frames)
-    result = minimize(start, Morse(depth), fmax=1e-3)
+    result = minimize(start, Morse(depth), method=method, fmax=1e-3)
     assert result.converged.tolist() == [True] * 4
     expected = -depth * torch.tensor([6.0, 1.0, 1.0, 3.0], dtype=torch.float64)
     torch.testing.assert_close(result.energy, expected, atol=1e-4, rtol=0)
@@ -53,13 +56,13 @@ def test_a_batch_of_different_structures():
 
 
 @pytest.mark.parametrize("steps", [0, 1, 3, 10, 40])
-def test_never_higher_than_the_start_and_no_long_moves(steps):
+def test_never_higher_than_the_start_and_no_long_moves(steps, method):
     potential = Morse()
     start = System.from_atoms([cluster(8, 1.2), cluster(8, 2.6)])
     seen = []
     original = potential.forward
     potential.forward = lambda system, lists: seen.append(system.positions.detach()) or original(system, lists)
-    result = minimize(start, potential, fmax=1e-6, max_steps=steps, max_displacement=0.1)
+    result = minimize(start, potential, method=method, fmax=1e-6, max_steps=steps, max_displacement=0.1)
     assert result.steps == steps
     assert not result.converged.any()
     assert (result.energy <= result.energies[0]).all()
@@ -68,13 +71,13 @@ def test_never_higher_than_the_start_and_no_long_moves(steps):
         assert float((after - before).norm(dim=-1).max()) < 0.1 + 1e-9
 
 
-def test_the_callback_sees_and_stops():
+def test_the_callback_sees_and_stops(method):
     calls = []
 
     def watch(step, energy, fmax):
         calls.append((step, float(energy[0]), float(fmax[0])))
         return step == 5
 
-    result = minimize(System.from_atoms(cluster(8, 2.4)), Morse(), fmax=1e-6, callback=watch)
+    result = minimize(System.from_atoms(cluster(8, 2.4)), Morse(), method=method, fmax=1e-6, callback=watch)
     assert [call[0] for call in calls] == [0, 1, 2, 3, 4, 5]
     assert result.steps == 5

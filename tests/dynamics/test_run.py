@@ -54,7 +54,13 @@ def test_the_same_seed_gives_the_same_run(options):
 
 def test_several_structures_run_at_once(tmp_path):
     run = simulate(
-        [cluster(3), cluster(6)], Morse(), steps=40, output=tmp_path / "b.h5", progress=False, plot=tmp_path / "b.png"
+        [cluster(3), cluster(6)],
+        Morse(),
+        steps=40,
+        output=tmp_path / "b.h5",
+        progress=False,
+        plot=tmp_path / "b.png",
+        on_bond_change="ignore",
     )
     assert [len(frame) for frame in run.frames] == [3, 6]
     assert run.log["temperature_K"].shape == (3, 2)
@@ -89,9 +95,24 @@ def test_minimizing_first_and_a_cold_start():
         ({"time": "1 ps", "steps": 5}, "length of the simulation"),
         ({"time": "soon"}, "cannot read 'soon' as a time"),
         ({"steps": 0}, "at least 1"),
-        ({"steps": 5, "ensemble": "npt"}, "'nvt' or 'nve'"),
-        ({"steps": 5, "thermostat": "berendsen"}, "'langevin' or 'csvr'"),
+        ({"steps": 5, "ensemble": "nvp"}, "ensemble must be one of nve, nvt, npt, nph"),
+        ({"steps": 5, "ensemble": "npt"}, "needs a periodic cell"),
+        ({"steps": 5, "thermostat": "berendsen"}, "thermostat must be one of langevin, csvr, nose-hoover"),
+        ({"steps": 5, "barostat": "scr"}, "nvt has no barostat"),
+        ({"steps": 5, "ensemble": "npt", "thermostat": "csvr", "barostat": "mtk"}, "mtk needs nose-hoover"),
+        ({"steps": 5, "ensemble": "nve", "temperature": "100:300"}, "no thermostat to change"),
         ({"steps": 5, "temperature": -1}, "temperature"),
+        ({"steps": 5, "temperature": 0}, "above 0 K"),
+        ({"steps": 5, "temperature": "300:hot"}, "cannot read 'hot' as a temperature in K"),
+        ({"steps": 5, "temperatur": 300}, "did you mean 'temperature'"),
+        ({"steps": 5, "temperature": None}, "temperature cannot be None"),
+        ({"steps": 5, "constraints": "all"}, "constraints must be one of"),
+        ({"steps": 5, "frozen": "0-3"}, "every atom is frozen"),
+        ({"steps": 5, "frozen": [7]}, "atom 7 does not exist"),
+        ({"steps": 5, "keep_velocities": True}, "has no velocities"),
+        ({"steps": 5, "walltime": "soon"}, "cannot read 'soon' as a wall time"),
+        ({"steps": 5, "timestep": 9.0}, "cannot follow the lightest atom, C 0"),
+        ({"steps": 5, "precision": "half"}, "precision must be"),
         ({"steps": 5, "friction": 0}, "friction"),
         ({"steps": 5, "timestep": 0}, "time"),
         ({"steps": 5, "output": "run.trr"}, r"run\.trr"),
@@ -119,7 +140,7 @@ def test_the_model_is_asked_first():
         simulate(ase.Atoms("U2", [[0, 0, 0], [0, 0, 2]]), Morse(), steps=5, output=None, **QUIET)
     with pytest.raises(InputError, match="one spot"):
         simulate(ase.Atoms("C2", [[0, 0, 0], [0, 0, 0.001]]), Morse(), steps=5, output=None, **QUIET)
-    with pytest.warns(ModelWarning, match="long for free hydrogen"):
+    with pytest.warns(ModelWarning, match="long for the lightest atom, H 0"):
         simulate(ase.Atoms("H2", [[0, 0, 0], [0, 0, 2.0]]), Morse(), steps=2, timestep=2, output=None, **QUIET)
 
 
@@ -182,7 +203,10 @@ def test_bonds_are_found_and_their_breaking_noticed():
     (broken,) = broken_bonds(system.replace(positions=torn), bonds)
     assert broken.name == "O 0 and H 1"
     assert broken.distance == pytest.approx(1.76)
-    run = simulate(dimers(1, 1.4, "C2")[0], Morse(depth=0.05, a=3.0), temperature=3000, steps=300, output=None, **QUIET)
+    with pytest.warns(ModelWarning, match="the bond between C 0 and C 1 broke"):
+        run = simulate(
+            dimers(1, 1.4, "C2")[0], Morse(depth=0.05, a=3.0), temperature=3000, steps=300, output=None, **QUIET
+        )
     assert [bond.name for bond in run.broken_bonds] == ["C 0 and C 1"]
 
 

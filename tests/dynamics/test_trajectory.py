@@ -1,5 +1,6 @@
 """Trajectories: round trips, growing files, killed writers, refusals."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -15,10 +16,12 @@ import torch
 from toys import LennardJones, Morse, argon_box, cluster
 
 import heliodor
-from heliodor.dynamics import init, nve_step, open_writer, read_trajectory
+from heliodor.dynamics import h5md_resume, init, nve_step, open_writer, read_trajectory
+from heliodor.dynamics.storage import StorageError
 from heliodor.errors import InputError
 from heliodor.potential import Terms
 from heliodor.system import System
+from heliodor.units import KJ_PER_MOL
 
 SUFFIXES = (".h5", ".xyz")
 
@@ -44,7 +47,7 @@ def test_what_is_written_is_read(tmp_path, suffix):
     atoms.positions += 30.0
     atoms.info |= {"charge": 1, "spin": 1}
     written = states(4, atoms, Charged())
-    with open_writer(path, forces=True, double=True) as writer:
+    with open_writer(path, forces=True, precision="double") as writer:
         for state in written:
             writer.write(state)
     frames = read_trajectory(path)
@@ -87,7 +90,7 @@ def test_the_layout_is_h5md(tmp_path):
         assert file["h5md/creator"].attrs["name"] == "heliodor"
         assert file["h5md/creator"].attrs["version"] == heliodor.__version__
         assert "name" in file["h5md/author"].attrs
-        group = file["particles/all"]
+        group = file["particles/trajectory"]
         assert group["species"][:].tolist() == [18] * 8
         assert group["box"].attrs["dimension"] == 3
         assert group["box"].attrs["boundary"].tolist() == [b"periodic"] * 3
@@ -133,9 +136,106 @@ def test_an_unfinished_h5_frame_is_left_out(tmp_path):
         for state in states(3, argon_box(2), LennardJones()):
             writer.write(state)
     with h5py.File(path, "r+") as file:
-        file["particles/all/position/value"].resize(5, axis=0)
+        file["particles/trajectory/position/value"].resize(5, axis=0)
         file["heliodor/step"].resize(5, axis=0)
     assert len(read_trajectory(path)) == 3
+
+
+def test_files_of_older_versions_are_read(tmp_path):
+    path = tmp_path / "run.h5"
+    with open_writer(path, forces=True, precision="double") as writer:
+        for state in states(3, argon_box(2), LennardJones()):
+            writer.write(state)
+    expected = read_trajectory(path)
+    with h5py.File(path, "r+") as file:
+        # one structure was called "all", and forces were in eV/Å
+        file.move("particles/trajectory", "particles/all")
+        force = file["particles/all/force/value"]
+        assert force.attrs["unit"] == "kJ mol-1 Angstrom-1"
+        force[:] = force[:] * KJ_PER_MOL
+        force.attrs["unit"] = "eV Angstrom-1"
+    for old, new in zip(read_trajectory(path), expected, strict=True):
+        np.testing.assert_array_equal(old.positions, new.positions)
+        np.testing.assert_allclose(old.get_forces(), new.get_forces(), rtol=1e-14)
+
+
+def killed(path):
+    """A file as kill -9 leaves it: a copy taken while it is being written."""
+    twin = path.with_name("killed" + path.suffix)
+    twin.write_bytes(path.read_bytes())
+    return twin
+
+
+@pytest.mark.parametrize("frames", [argon_box(2), [argon_box(2), cluster(3, 3.8, "Ar")]])
+def test_a_killed_h5_file_is_copied_block_by_block(tmp_path, monkeypatch, frames):
+    monkeypatch.setattr(h5md_resume, "BLOCK_BYTES", 1000)
+    path = tmp_path / "run.h5"
+    found = states(9, frames, LennardJones())
+    with open_writer(path, forces=True, metadata={"model": "toy"}) as writer:
+        for state in found[:5]:
+            writer.write(state)
+        mark = writer.mark()
+        for state in found[5:7]:
+            writer.write(state)
+        left = killed(path)
+        for state in found[7:]:
+            writer.write(state)
+    with pytest.raises(OSError, match="already open for write"):
+        h5py.File(left, "r+")
+    before = left.stat().st_ino
+    with open_writer(left, resume=mark) as writer:
+        assert left.stat().st_ino != before
+        assert not left.with_name("killed.h5.part").exists()
+        assert len(read_trajectory(left)) == 5
+        for state in found[5:]:
+            writer.write(state)
+    for b in range(found[0].system.n_structures):
+        for one, other in zip(read_trajectory(path, b), read_trajectory(left, b), strict=True):
+            np.testing.assert_array_equal(one.positions, other.positions)
+            np.testing.assert_array_equal(one.get_velocities(), other.get_velocities())
+            np.testing.assert_array_equal(one.get_forces(), other.get_forces())
+            assert one.info == other.info
+
+
+def test_a_failing_copy_leaves_the_killed_file(tmp_path, monkeypatch):
+    path = tmp_path / "run.h5"
+    with open_writer(path) as writer:
+        for state in states(3, argon_box(2), LennardJones()):
+            writer.write(state)
+        mark = writer.mark()
+        left = killed(path)
+    before = left.read_bytes()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(h5md_resume, "_copied", full)
+        with pytest.raises(StorageError, match=r"killed\.h5: no space left on device"):
+            open_writer(left, resume=mark)
+    assert left.read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["killed.h5", "run.h5"]
+    with open_writer(left, resume=mark):
+        pass
+    assert len(read_trajectory(left)) == 3
+
+
+def test_a_file_goes_on_with_what_it_was_begun_with(tmp_path):
+    path = tmp_path / "run.h5"
+    found = states(4, argon_box(2), Charged())
+    with open_writer(path, forces=True, atoms=torch.tensor([2, 5]), precision="double") as writer:
+        for state in found[:2]:
+            writer.write(state)
+        mark = writer.mark()
+    with open_writer(path, resume=mark) as writer:
+        # charges are not in a checkpoint
+        writer.write(found[2].replace(prediction=None))
+        writer.write(found[3])
+    frames = read_trajectory(path)
+    np.testing.assert_array_equal(frames[3].positions, found[3].system.positions[[2, 5]])
+    np.testing.assert_allclose(frames[3].get_forces(), found[3].forces[[2, 5]], rtol=1e-14)
+    assert np.isnan(frames[2].get_charges()).all()
+    np.testing.assert_allclose(frames[3].get_charges(), np.linspace(-0.5, 0.5, 8)[[2, 5]], rtol=1e-14)
 
 
 @pytest.mark.parametrize("name", ["run.dat", "run", "run.h5.gz"])
@@ -179,7 +279,7 @@ def test_signals_leave_readable_files(tmp_path):
     cases = {
         "kill.h5": (signal.SIGKILL, 0.5),
         "kill_sparse.h5": (signal.SIGKILL, 5.0),
-        "kill.xyz": (signal.SIGKILL, 0.5),
+        "kill_text.xyz": (signal.SIGKILL, 0.5),
         "interrupt.h5": (signal.SIGINT, 7.0),
         "terminate.xyz": (signal.SIGTERM, 7.0),
     }

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from heliodor.cli import evaluate, md, models, opt
+from heliodor.cli import evaluate, md, models, opt, protocol
 from heliodor.cli.common import one_line, warnings_as_notes
 from heliodor.cli.runtime import prepare_process
 from heliodor.errors import HeliodorError
@@ -39,6 +39,7 @@ app = typer.Typer(
 )
 md.register(app)
 opt.register(app)
+protocol.register(app)
 evaluate.register(app)
 app.add_typer(models.app, name="models")
 

@@ -127,8 +127,12 @@ def set_electrons(atoms: ase.Atoms, charge: float | None, spin: int | None) -> N
         atoms.info["spin"] = spin
 
 
-def check(atoms: ase.Atoms, potential: Potential) -> None:
-    """Refuse at once, before anything is printed or written, what the model cannot take; note what it says."""
+def check(atoms: ase.Atoms, potential: Potential, *, fixed: bool = False) -> None:
+    """Refuse at once, before anything is printed or written, what the model cannot take; note what it says.
+
+    Args:
+        fixed: whether the command keeps atoms fixed that are so in the file.
+    """
     from heliodor.potential import check_distances, warn_about
     from heliodor.system import System
 
@@ -136,7 +140,7 @@ def check(atoms: ase.Atoms, potential: Potential) -> None:
     potential.check(system)
     check_distances(system, potential.neighbors(system))
     warn_about(potential, system)
-    if len(atoms.constraints):
+    if len(atoms.constraints) and not fixed:
         note("fixed atoms or other constraints in the file are not applied: all atoms move")
 
 

@@ -1,4 +1,4 @@
-"""heliodor md: molecular dynamics."""
+"""heliodor md: molecular dynamics, and going on with it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from heliodor.cli.common import (
     Model,
     Overwrite,
     Spin,
-    StructureFile,
     Threads,
     check,
     describe,
@@ -28,6 +27,7 @@ from heliodor.cli.common import (
     print_lines,
     set_electrons,
 )
+from heliodor.cli.options import with_settings
 
 if TYPE_CHECKING:
     from heliodor.dynamics.result import Run
@@ -37,54 +37,45 @@ INTERRUPTED = 130
 EXAMPLES = (
     "\b\nExamples:\n"
     "  heliodor md water.xyz --time '10 ps' --temperature 300\n"
-    "  heliodor md cation.xyz --charge 1 --steps 2000 --output cation.h5\n"
-    "  heliodor md box.pdb --minimize --thermostat csvr --time '1 ns' --save-every '1 ps'\n"
-    "  heliodor md run.h5 --frame -1 --ensemble nve --output go_on.h5\n"
-    "\b\nWrites the trajectory (H5MD, or extended xyz), a log (.csv) and a picture of it (.png) of the same name.\n"
-    "Ctrl-C ends a run after the current step; what has been written stays readable."
+    "  heliodor md box.pdb --minimize --ensemble npt --pressure 1 --time '1 ns' --save-every '1 ps'\n"
+    "  heliodor md bilayer.xyz --ensemble npt --coupling semi-isotropic --walltime 24h\n"
+    "  heliodor md --restart run.restart\n"
+    "  heliodor md --restart run.restart --extend '1 ns'\n"
+    "\b\nWrites the trajectory (H5MD, extended xyz or DCD); beside it a log (.csv), a picture (.png), a restart "
+    "file (.restart) and everything needed to repeat the run (.json).\n"
+    "Ctrl-C, SIGTERM and --walltime end a run after the current step, with a restart file."
 )
 
 
 def register(app: typer.Typer) -> None:
-    app.command("md", epilog=EXAMPLES)(md)
+    app.command("md", epilog=EXAMPLES)(with_settings(md))
 
 
 def md(
-    file: StructureFile,
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="FILE", help="Structure: xyz, extxyz, pdb, cif, gro, POSCAR, .h5 of a run, ...", show_default=False
+        ),
+    ] = None,
     model: Model = DEFAULT_MODEL,
-    time: Annotated[
-        str | None,
-        typer.Option("--time", metavar="TIME", help=f"Length: '10 ps', '500 fs', '1 ns'. [default: {DEFAULT_TIME}]"),
-    ] = None,
-    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Length in steps, instead of --time.")] = None,
-    timestep: Annotated[str, typer.Option("--timestep", metavar="FS", help="Timestep in fs.")] = "0.5",
-    temperature: Annotated[
-        float, typer.Option("--temperature", "-T", metavar="K", help="Temperature in K (nve: of the start).")
-    ] = 300.0,
-    ensemble: Annotated[
-        str, typer.Option("--ensemble", help="nvt: constant temperature; nve: constant energy.")
-    ] = "nvt",
-    thermostat: Annotated[
-        str, typer.Option("--thermostat", help="Of nvt: langevin, or csvr (stochastic velocity rescaling).")
-    ] = "langevin",
-    friction: Annotated[
-        float, typer.Option("--friction", metavar="1/PS", help="Friction of the Langevin thermostat in 1/ps.")
-    ] = 2.0,
-    seed: Annotated[
-        int | None, typer.Option("--seed", help="Seed of all random numbers. [default: drawn, and reported]")
-    ] = None,
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="FILE", help="Trajectory: .h5 (H5MD), .xyz (extended xyz) or .dcd."),
+    ] = Path("run.h5"),
     minimize: Annotated[
         bool, typer.Option("--minimize/--no-minimize", help="Relax the structure first (to 0.05 eV/Å).")
     ] = False,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="Trajectory: .h5 (H5MD) or .xyz (extended xyz).")
-    ] = Path("run.h5"),
-    save_every: Annotated[
-        str, typer.Option("--save-every", metavar="TIME", help="Time between frames of the trajectory.")
-    ] = "20 fs",
-    log_every: Annotated[
-        str, typer.Option("--log-every", metavar="TIME", help="Time between lines of the log.")
-    ] = "10 fs",
+    restraints: Annotated[
+        Path | None, typer.Option("--restraints", metavar="FILE", help="YAML list of restraints, see docs/dynamics.md.")
+    ] = None,
+    restart: Annotated[
+        Path | None,
+        typer.Option("--restart", metavar="FILE", help="Go on with a run from its .restart file, into its files."),
+    ] = None,
+    extend: Annotated[
+        str | None, typer.Option("--extend", metavar="TIME", help="With --restart: add this much to the planned time.")
+    ] = None,
     overwrite: Overwrite = False,
     frame: Frame = None,
     charge: Charge = None,
@@ -94,66 +85,107 @@ def md(
     long_range_cutoff: LongRangeCutoff = "auto",
     threads: Threads = None,
     as_json: Json = False,
+    **settings: Any,
 ) -> None:
     """Molecular dynamics of a structure: trajectory, log and picture."""
-    from heliodor.cli.reading import read_structure
-    from heliodor.dynamics.run import simulate
-    from heliodor.dynamics.trajectory import kind_of, refuse_existing
     from heliodor.errors import InputError
-    from heliodor.units import format_time, parse_time
 
-    if time is not None and steps is not None:
-        raise InputError("give --time or --steps, not both")
-    if time is None and steps is None:
-        time = DEFAULT_TIME
-    kind_of(output)
-    files = (output, output.with_suffix(".csv"), output.with_suffix(".png"))
-    for path in files:
-        refuse_existing(path, overwrite)
-        if path.exists() and path.samefile(file):
-            raise InputError(f"{path} is the structure handed in: choose another --output")
-    atoms = read_structure(file, frame)
-    set_electrons(atoms, charge, spin)
-    potential = load_model(model, device=device, dtype=dtype, long_range_cutoff=long_range_cutoff, threads=threads)
-    check(atoms, potential)
+    if restart is not None:
+        refused = [*settings.keys() - {"walltime"}, *(["FILE"] if file is not None else [])]
+        if refused:
+            named = ", ".join(name if name == "FILE" else f"--{name.replace('_', '-')}" for name in sorted(refused))
+            raise InputError(f"--restart goes on with the run as it was begun; leave out {named}")
+        run = _go_on(restart, model, extend, settings.get("walltime"), device, threads, as_json)
+    else:
+        if extend is not None:
+            raise InputError("--extend needs --restart FILE")
+        if file is None:
+            raise InputError("give a structure FILE, or --restart FILE to go on with a run")
+        settings["minimize_first"] = minimize
+        if restraints is not None:
+            from heliodor.cli.yaml import read_yaml
 
-    dt = parse_time(timestep)
-    n_steps = steps if steps is not None else max(1, round(parse_time(time or DEFAULT_TIME) / dt))
-    frames = 1 + -(-n_steps // max(1, round(parse_time(save_every) / dt)))
-    bath = f"Langevin thermostat, {friction:g} 1/ps" if thermostat == "langevin" else f"{thermostat} thermostat"
-    how = f"NVT at {temperature:g} K ({bath})" if ensemble == "nvt" else f"{ensemble.upper()} from {temperature:g} K"
-    first = "relaxed first, then " if minimize else ""
-    lines = [
-        *describe(file, atoms, potential),
-        ("dynamics", f"{first}{how}, {n_steps} steps of {dt:g} fs = {format_time(n_steps * dt)}"),
-        ("files", f"{output} ({frames} frames), {files[1]}, {files[2]}"),
-    ]
-    screen = sys.stderr if as_json else sys.stdout
-    print_lines(lines, screen)
-    run = simulate(
-        atoms,
-        potential,
-        ensemble=ensemble,
-        thermostat=thermostat,
-        temperature=temperature,
-        time=time,
-        steps=steps,
-        timestep=timestep,
-        friction=friction,
-        seed=seed,
-        minimize_first=minimize,
-        output=output,
-        save_every=save_every,
-        log_every=log_every,
-        overwrite=overwrite,
-    )
+            settings["restraints"] = read_yaml(restraints, list)
+        options = {"device": device, "dtype": dtype, "long_range_cutoff": long_range_cutoff, "threads": threads}
+        run = _begin(file, model, settings, output, overwrite, (frame, charge, spin), options, as_json)
     result = summary(run)
     if as_json:
         print_json(result)
     else:
         print_lines(_words(run, result), sys.stdout)
-    if run.interrupted:
-        raise typer.Exit(INTERRUPTED)
+    if run.ended in ("interrupted", "asked"):
+        raise typer.Exit(INTERRUPTED if run.ended == "interrupted" else 1)
+
+
+def _begin(
+    file: Path,
+    model: str,
+    settings: dict[str, Any],
+    output: Path,
+    overwrite: bool,
+    structure: tuple[int | None, float | None, int | None],
+    options: dict[str, Any],
+    as_json: bool,
+) -> Run:
+    from heliodor.cli.reading import read_structure
+    from heliodor.dynamics.ensemble import words
+    from heliodor.dynamics.files import named
+    from heliodor.dynamics.provenance import sha256_of
+    from heliodor.dynamics.run import simulate
+    from heliodor.dynamics.settings import from_mapping
+    from heliodor.dynamics.targets import read_temperature
+    from heliodor.errors import InputError
+    from heliodor.units import format_time, parse_time
+
+    if settings.get("time") is not None and settings.get("steps") is not None:
+        raise InputError("give --time or --steps, not both")
+    if settings.get("time") is None and settings.get("steps") is None:
+        settings["time"] = DEFAULT_TIME
+    chosen = from_mapping(settings)
+    files = named(output, overwrite=overwrite)
+    for path in vars(files).values():
+        if path is not None and path.exists() and path.samefile(file):
+            raise InputError(f"{path} is the structure handed in: choose another --output")
+    frame, charge, spin = structure
+    atoms = read_structure(file, frame)
+    set_electrons(atoms, charge, spin)
+    potential = load_model(model, **options)
+    check(atoms, potential, fixed=True)
+
+    dt = parse_time(chosen.timestep)
+    n_steps = chosen.steps if chosen.steps is not None else max(1, round(parse_time(chosen.time or DEFAULT_TIME) / dt))
+    frames = 1 + -(-n_steps // max(1, round(parse_time(chosen.save_every) / dt)))
+    how = words(chosen, read_temperature(chosen.temperature, n_steps, chosen.replicas))
+    first = "relaxed first, then " if chosen.minimize_first else ""
+    copies = f"{chosen.replicas} copies, " if chosen.replicas > 1 else ""
+    lines = [
+        *describe(file, atoms, potential),
+        ("dynamics", f"{first}{copies}{how}, {n_steps} steps of {dt:g} fs = {format_time(n_steps * dt)}"),
+        ("files", f"{output} ({frames} frames), {files.log}, {files.plot}, {files.checkpoint}, {files.record}"),
+    ]
+    print_lines(lines, sys.stderr if as_json else sys.stdout)
+    inputs = {"structure": str(file), "sha256": sha256_of(file), "frame": frame}
+    return simulate(atoms, potential, chosen, output=output, overwrite=overwrite, inputs=inputs)
+
+
+def _go_on(
+    checkpoint: Path,
+    model: str,
+    extend: str | None,
+    walltime: str | None,
+    device: str,
+    threads: int | None,
+    as_json: bool,
+) -> Run:
+    import torch
+
+    from heliodor.dynamics.run import restart
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    print_lines([("restart", f"{checkpoint}")], sys.stderr if as_json else sys.stdout)
+    other = None if model == DEFAULT_MODEL else model
+    return restart(checkpoint, other, extend=extend, walltime=walltime, device=device)
 
 
 def summary(run: Run) -> dict[str, Any]:
@@ -161,41 +193,75 @@ def summary(run: Run) -> dict[str, Any]:
     from heliodor.dynamics.result import EQUILIBRATION
 
     late = run.log["temperature_K"][int(EQUILIBRATION * len(run.log["time_fs"])) :]
+    averages = run.averages
+    pressed = {f"mean_{name}": averages[name] for name in ("pressure_bar", "density_g_cm3") if name in averages}
     return {
         "steps": run.steps,
         "time_fs": run.time,
         "mean_temperature_K": run.mean_temperature,
         "temperature_fluctuation_K": float(late.std()),
+        **pressed,
         "drift_meV_per_atom_ps": run.drift,
         "seconds": run.seconds,
+        "seconds_by_stage": run.timings,
+        "peak_memory_GB": run.memory,
         "ns_per_day": run.ns_per_day,
         "seed": run.seed,
+        "ended": run.ended,
         "interrupted": run.interrupted,
         "broken_bonds": [bond.name for bond in run.broken_bonds],
-        "files": {"trajectory": run.output, "log": run.log_path, "picture": run.plot_path},
+        "formed_bonds": [bond.name for bond in run.formed_bonds],
+        "events": [event.text for event in run.events],
+        "files": {
+            "trajectory": run.output,
+            "log": run.log_path,
+            "picture": run.plot_path,
+            "restart": run.checkpoint,
+            "trouble": run.trouble,
+        },
     }
 
 
 def _words(run: Run, result: dict[str, Any]) -> list[tuple[str, str]]:
     from heliodor.units import format_time
 
-    ended = "interrupted after" if run.interrupted else "done:"
+    ended = {
+        "finished": "done:",
+        "interrupted": "interrupted after",
+        "walltime": "wall time used up after",
+        "asked": "stopped after",
+    }[run.ended]
     lines = [
         (
             "result",
-            f"{ended} {run.steps} steps, {format_time(run.time)} in {run.seconds:.1f} s ({run.ns_per_day:.3g} ns/day), "
-            f"seed {run.seed}",
+            f"{ended} {run.steps} steps, {format_time(run.simulated)} in {run.seconds:.1f} s "
+            f"({run.ns_per_day:.3g} ns/day), seed {run.seed}",
         ),
         (
             "temperature",
             f"{run.mean_temperature:.1f} ± {result['temperature_fluctuation_K']:.1f} K "
             "(mean and fluctuation, first fifth left out)",
         ),
-        ("conserved", f"drift {run.drift:+.3g} meV/atom/ps"),
     ]
-    if run.broken_bonds:
-        shown = ", ".join(bond.name for bond in run.broken_bonds[:4])
-        more = f" and {len(run.broken_bonds) - 4} more" if len(run.broken_bonds) > 4 else ""
-        lines.append(("bonds", f"{len(run.broken_bonds)} broken since the start: {shown}{more}"))
-    written = [str(path) for path in (run.output, run.log_path, run.plot_path) if path is not None]
-    return [*lines, ("written", ", ".join(written))]
+    if "mean_density_g_cm3" in result:
+        lines.append(
+            (
+                "pressure",
+                f"{result['mean_pressure_bar']:.0f} bar, density {result['mean_density_g_cm3']:.4f} g/cm³ (means)",
+            )
+        )
+    lines.append(("conserved", f"drift {run.drift:+.3g} meV/atom/ps"))
+    for name, bonds in (("broken", run.broken_bonds), ("formed", run.formed_bonds)):
+        if bonds:
+            shown = ", ".join(bond.name for bond in bonds[:4])
+            more = f" and {len(bonds) - 4} more" if len(bonds) > 4 else ""
+            lines.append(("bonds", f"{len(bonds)} {name} since the start: {shown}{more}"))
+    if run.reason is not None:
+        lines.append(("stopped", run.reason))
+    spent = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in run.timings.items() if seconds >= 0.05)
+    lines.append(("spent", f"{spent}; peak memory {run.memory:.2f} GB"))
+    written = [run.output, run.log_path, run.plot_path, run.checkpoint, run.trouble]
+    lines.append(("written", ", ".join(str(path) for path in written if path is not None)))
+    if run.interrupted and run.checkpoint is not None:
+        lines.append(("go on", f"heliodor md --restart {run.checkpoint}"))
+    return lines

@@ -28,13 +28,16 @@ from heliodor.cli.common import (
     print_lines,
     set_electrons,
 )
+from heliodor.cli.opt_report import report
 
 INTERRUPTED = 130
 EXAMPLES = (
     "\b\nExamples:\n"
     "  heliodor opt molecule.xyz\n"
     "  heliodor opt cation.pdb --charge 1 --fmax 0.005 --output relaxed.xyz\n"
-    "\b\nThe cell of a periodic structure stays as it is. Energies of a model mean something as differences only."
+    "  heliodor opt crystal.cif --cell triclinic --pressure 1e4 --output relaxed.cif\n"
+    "\b\nWithout --cell the cell of a periodic structure stays as it is. Energies of a model mean something as "
+    "differences only."
 )
 
 
@@ -49,6 +52,29 @@ def opt(
         float, typer.Option("--fmax", metavar="EV/Å", help="Largest force on any atom at the end, in eV/Å.")
     ] = 0.01,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Give up after this many steps.")] = 500,
+    method: Annotated[str, typer.Option("--method", help="lbfgs (two to three times fewer steps) or fire.")] = "lbfgs",
+    cell: Annotated[
+        str | None,
+        typer.Option(
+            "--cell",
+            metavar="COUPLING",
+            help="Relax the cell too: isotropic, semi-isotropic (x = y), in-plane (x = y, z fixed), anisotropic, "
+            "triclinic (angles too). [default: the cell stays]",
+        ),
+    ] = None,
+    pressure: Annotated[
+        float | None,
+        typer.Option("--pressure", metavar="BAR", help="Pressure in bar under which the cell relaxes. [default: 0]"),
+    ] = None,
+    smax: Annotated[
+        float,
+        typer.Option(
+            "--smax", metavar="GPA", help="With --cell: largest stress at the end beside the pressure, in GPa."
+        ),
+    ] = 0.01,
+    frozen: Annotated[
+        bool, typer.Option("--frozen", help="Keep the atoms that the file marks as fixed where they are.")
+    ] = False,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="Relaxed structure; any type that ASE writes.")
     ] = Path("opt.xyz"),
@@ -62,27 +88,54 @@ def opt(
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Relax a structure to the nearest minimum (FIRE)."""
+    """Relax a structure, and its cell if asked, to the nearest minimum."""
     import torch
 
     from heliodor.cli.reading import read_structure
     from heliodor.cli.writing import check_writable, write_structure
+    from heliodor.dynamics.frozen import frozen_from
+    from heliodor.dynamics.landscape import landscape
     from heliodor.dynamics.loop import interruptible
-    from heliodor.dynamics.minimize import minimize
+    from heliodor.dynamics.minimize import METHODS, minimize
     from heliodor.errors import InputError, SimulationError
     from heliodor.system import System
-    from heliodor.units import KCAL_PER_MOL
+    from heliodor.units import BAR
 
-    if not 0.0 < fmax < float("inf"):
-        raise InputError(f"--fmax must be a positive number of eV/Å, not {fmax:g}")
+    for name, value in (("--fmax", fmax), ("--smax", smax)):
+        if not 0.0 < value < float("inf"):
+            raise InputError(
+                f"{name} must be a positive number of {'eV/Å' if name == '--fmax' else 'GPa'}, not {value:g}"
+            )
+    if method not in METHODS:
+        raise InputError(f"--method must be one of {', '.join(METHODS)}, not {method!r}")
+    if pressure is not None and cell is None:
+        raise InputError("--pressure acts through the cell: say with --cell how the cell may relax, or leave it out")
     check_writable(output, overwrite)
     atoms = read_structure(file, frame)
+    if cell is not None and not atoms.pbc.any():
+        raise InputError(f"--cell relaxes a periodic cell and {file} is a molecule without one: leave --cell out")
     set_electrons(atoms, charge, spin)
+    fixed = frozen_from(atoms) if frozen else None
+    if fixed is not None and not bool(fixed.any()):
+        raise InputError(f"--frozen was given and {file} marks no atom as fixed (move_mask in extended xyz)")
+    if cell is not None:
+        # refuses now what could not be relaxed later
+        landscape(System.from_atoms(atoms), coupling=cell, pressure=(pressure or 0.0) * BAR, frozen=fixed)
     potential = load_model(model, device=device, dtype=dtype, long_range_cutoff=long_range_cutoff, threads=threads)
-    check(atoms, potential)
+    movable = atoms.copy()
+    if frozen:
+        # what is honoured needs no note that it is not
+        movable.set_constraint()
+    check(movable, potential)
+    held = "" if fixed is None else f", {int(fixed.sum())} atoms frozen"
+    if cell is not None:
+        around = f", cell {cell} at {pressure or 0.0:g} bar to {smax:g} GPa"
+    else:
+        around = ", cell fixed" if atoms.pbc.any() else ""
+    title = {"lbfgs": "L-BFGS", "fire": "FIRE"}[method]
     lines = [
         *describe(file, atoms, potential),
-        ("relaxation", f"FIRE to {fmax:g} eV/Å, at most {steps} steps{', cell fixed' if atoms.pbc.any() else ''}"),
+        ("relaxation", f"{title} to {fmax:g} eV/Å, at most {steps} steps{around}{held}"),
     ]
     screen = sys.stderr if as_json else sys.stdout
     print_lines(lines, screen)
@@ -100,45 +153,42 @@ def opt(
             return stop()
 
         system = System.from_atoms(atoms, device=potential.device)
-        relaxed = minimize(system, potential, fmax=fmax, max_steps=steps, callback=each)
+        relaxed = minimize(
+            system,
+            potential,
+            method=method,
+            fmax=fmax,
+            max_steps=steps,
+            cell=cell,
+            pressure=pressure or 0.0,
+            smax=smax,
+            frozen=fixed,
+            callback=each,
+        )
         if sys.stderr.isatty():
             print("\r\033[K", end="", file=sys.stderr)
-        before, after = float(relaxed.energies[0, 0]), float(relaxed.energy[0])
-        largest, converged = float(relaxed.fmax[0]), bool(relaxed.converged[0])
         write_structure(
-            output, atoms, relaxed.system.positions.cpu().numpy(), energy=after, forces=relaxed.forces.cpu().numpy()
+            output,
+            atoms,
+            relaxed.system.positions.cpu().numpy(),
+            energy=float(relaxed.energy[0]),
+            forces=relaxed.forces.cpu().numpy(),
+            cell=None if cell is None else relaxed.system.cell[0].cpu().numpy(),
         )
         interrupted = stop()
 
-    result = {
-        "converged": converged,
-        "steps": relaxed.steps,
-        "fmax_eV_per_A": largest,
-        "relative_energy_before_eV": before,
-        "relative_energy_after_eV": after,
-        "energy_change_eV": after - before,
-        "files": {"structure": output},
-    }
+    result, told = report(relaxed, atoms)
     if as_json:
-        print_json(result)
+        print_json({**result, "files": {"structure": output}})
     else:
-        change = after - before
-        print_lines(
-            [
-                ("energy", f"{before:.6f} eV before, {after:.6f} eV after (model's own zero)"),
-                ("change", f"{change:+.6f} eV = {change / KCAL_PER_MOL:+.3f} kcal/mol"),
-                (
-                    "force",
-                    f"largest {largest:.4g} eV/Å after {relaxed.steps} steps, {'' if converged else 'not '}converged",
-                ),
-                ("written", str(output)),
-            ],
-            sys.stdout,
-        )
+        print_lines([*told, ("written", str(output))], sys.stdout)
     if interrupted:
         raise typer.Exit(INTERRUPTED)
-    if not converged:
+    if not relaxed.converged[0]:
+        stress = "" if cell is None else f", the stress {result['stress_deviation_GPa']:.4g} GPa off"
+        asked = f"{fmax:g} was" if cell is None else f"{fmax:g} and {smax:g} were"
+        advice = f"{output} holds the best structure so far: start from it, with more --steps"
         raise SimulationError(
-            f"not converged after {relaxed.steps} steps: the largest force is {largest:.4g} eV/Å, {fmax:g} was asked "
-            f"for; {output} holds the best structure so far: start from it, with more --steps"
+            f"not converged after {relaxed.steps} steps: the largest force is {float(relaxed.fmax[0]):.4g} eV/Å"
+            f"{stress}, {asked} asked for; {relaxed.reason[0] or advice}"
         )

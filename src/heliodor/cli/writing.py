@@ -35,16 +35,29 @@ def check_writable(path: Path, overwrite: bool) -> str:
     return "extxyz" if kind == "xyz" else str(kind)
 
 
-def write_structure(path: Path, atoms: ase.Atoms, positions: np.ndarray, *, energy: float, forces: np.ndarray) -> None:
+def write_structure(
+    path: Path,
+    atoms: ase.Atoms,
+    positions: np.ndarray,
+    *,
+    energy: float,
+    forces: np.ndarray,
+    cell: np.ndarray | None = None,
+) -> None:
     """Write ``atoms`` at new positions (Å) with energy (eV) and forces (eV/Å), where the type has room for them.
 
     The file gets its name when it is complete.
+
+    Args:
+        cell: [3, 3] Å, rows are lattice vectors; None: as it was.
     """
     import ase.io
     from ase.calculators.singlepoint import SinglePointCalculator
 
     atoms = atoms.copy()
     atoms.positions = positions
+    if cell is not None:
+        atoms.cell[:] = cell
     atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
     kind = check_writable(path, overwrite=True)
     part = path.with_name(f".{path.stem}.part{path.suffix}")

@@ -4,66 +4,121 @@ The file is written in HDF5's single-writer/multiple-reader mode: its structure 
 written, after that data are only appended, and every frame is flushed, its step number last. A frame counts as
 complete when its step number is there. Such a file can be read while it grows.
 
-One structure is ``particles/all``; B of them are ``particles/structure_0`` and so on. All elements of a group
-share one step and one time dataset by hard links, as H5MD allows.
+One structure is ``particles/trajectory``, as MDAnalysis has it; B of them are ``particles/structure_0`` and so on.
+All elements of a group share one step and one time dataset by hard links, as H5MD allows. Forces are in
+kJ/mol/Å, since MDAnalysis knows no electronvolts; `read_trajectory` gives eV/Å.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import ase
-import ase.units
 import h5py
 import numpy as np
-from ase.calculators.singlepoint import SinglePointCalculator
+import torch
+from jaxtyping import Int
 from torch import Tensor
 
+from heliodor.dynamics.h5md_resume import reopen
+from heliodor.dynamics.selection import Written, written_atoms
 from heliodor.dynamics.state import MDState, kinetic_energy, temperature
-from heliodor.errors import InputError
+from heliodor.dynamics.storage import AHEAD, cannot_write, check_still_there, reserve
+from heliodor.units import KJ_PER_MOL
 
 CHUNK_BYTES = 65536
 """Several frames of a small system share a chunk; a flush rewrites at most this much of each dataset."""
+
+SLACK = 2**17
+"""Bytes of HDF5's own bookkeeping that one frame, or closing the file, may need; generous."""
 
 UNFINISHED = -1
 """Fill value of the step dataset: a frame whose step is this was cut off."""
 
 
 class H5MDWriter:
-    """Appends states to a new H5MD file; see `heliodor.dynamics.trajectory.open_writer`."""
+    """Appends states to an H5MD file; see `heliodor.dynamics.trajectory.open_writer`."""
 
     def __init__(
-        self, path: Path, *, velocities: bool, forces: bool, double: bool, metadata: dict[str, str | float | int]
+        self,
+        path: Path,
+        *,
+        velocities: bool,
+        forces: bool,
+        double: bool,
+        atoms: Int[Tensor, "K"] | None,
+        metadata: dict[str, str | float | int],
+        resume: dict[str, int] | None = None,
     ) -> None:
         self.path = path
         self._velocities = velocities
         self._forces = forces
         self._real = "<f8" if double else "<f4"
+        self._atoms = atoms
         self._metadata = metadata
+        self._written: Written | None = None
         self._file: h5py.File | None = None
         self._data: dict[str, h5py.Dataset] = {}
-        self._frames = 0
+        self._mark = {"frames": 0, "step": -1, "atoms": 0, "species": 0}
+        self._reserved = self._room = 0
+        if resume is not None and resume["frames"] > 0:
+            self._file, self._data = reopen(path, resume)
+            self._mark = dict(resume)
+            # what the file has decides what it gets
+            self._velocities = any(key.endswith("/velocity") for key in self._data)
+            self._forces = any(key.endswith("/force") for key in self._data)
+            chosen = [group["id"][:] for group in self._file["particles"].values() if "id" in group]
+            self._atoms = torch.as_tensor(chosen[0].astype(np.int64)) if chosen else None
 
     def write(self, state: MDState) -> None:
-        """Append one frame and flush it."""
+        """Append one frame and flush it.
+
+        Raises:
+            StorageError: no room, no permission; the frames before are intact.
+        """
         values = self._values(state)
-        if self._file is None:
-            self._create(state, values)
-        n = self._frames + 1
-        for key, value in (*values.items(), ("time", state.time), ("step", state.step)):
-            dataset = self._data[key]
-            dataset.resize(n, axis=0)
-            dataset[n - 1] = value
-            dataset.flush()
-        self._frames = n
+        n = self._mark["frames"] + 1
+        try:
+            if self._file is None:
+                self._create(state, values)
+            self._reserve()
+            values |= {"time": np.array(state.time), "step": np.array(state.step)}
+            # step last: it says that the frame is complete. A restarted run does not know its charges at once
+            for key in (*(key for key in self._data if key != "step"), "step"):
+                dataset = self._data[key]
+                dataset.resize(n, axis=0)
+                dataset[n - 1] = values.get(key, np.nan)
+                dataset.flush()
+        except (OSError, RuntimeError) as error:
+            raise cannot_write(self.path, error) from error
+        self._mark |= {"frames": n, "step": state.step}
+
+    def mark(self) -> dict[str, int]:
+        """What is on the disk now; see `heliodor.dynamics.trajectory.Writer`."""
+        if self._file is not None:
+            try:
+                self._file.flush()
+                descriptor = self._file.id.get_vfd_handle()
+                os.fsync(descriptor)
+                check_still_there(self.path, descriptor)
+            except (OSError, RuntimeError) as error:
+                raise cannot_write(self.path, error) from error
+        return dict(self._mark)
 
     def close(self) -> None:
         """Leave a file that any HDF5 reader opens."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        if self._file is None:
+            return
+        file, self._file = self._file, None
+        try:
+            file.flush()
+            if self._reserved:
+                os.ftruncate(file.id.get_vfd_handle(), file.id.get_filesize())
+            file.close()
+        except (OSError, RuntimeError) as error:
+            raise cannot_write(self.path, error) from error
 
     def __enter__(self) -> H5MDWriter:
         return self
@@ -71,26 +126,46 @@ class H5MDWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except Exception:
+            # what went wrong first says more
+            if error is None:
+                raise
+
+    def _reserve(self) -> None:
+        """Take room for this frame before HDF5 sees it: an HDF5 that ran out of space cannot even close its file."""
+        assert self._file is not None
+        if self._room == 0:
+            self._room = SLACK + sum(int(np.prod(data.chunks)) * data.dtype.itemsize for data in self._data.values())
+        end = self._file.id.get_filesize() + self._room
+        if end > self._reserved:
+            start = max(self._reserved, os.fstat(self._file.id.get_vfd_handle()).st_size)
+            ahead = max(end, start) + AHEAD
+            reserve(self._file.id.get_vfd_handle(), start, ahead)
+            self._reserved = ahead
 
     def _values(self, state: MDState) -> dict[str, np.ndarray]:
         """One frame's arrays by path within the file."""
         system = state.system
-        per_atom = {"position": system.positions}
+        if self._written is None:
+            self._written = written_atoms(system, self._atoms)
+            self._mark |= {"atoms": len(self._written.numbers), "species": self._written.species}
+        written = self._written
+        arrays = {"position": written.pick(system.positions)}
         if self._velocities:
-            per_atom["velocity"] = state.velocities
+            arrays["velocity"] = written.pick(state.velocities)
         if self._forces:
-            per_atom["force"] = state.forces
+            arrays["force"] = written.pick(state.forces) / KJ_PER_MOL
         if state.prediction is not None and state.prediction.charges is not None:
-            per_atom["charge"] = state.prediction.charges
-        arrays = {name: _numpy(value) for name, value in per_atom.items()}
-        cell = _numpy(system.cell)
+            arrays["charge"] = written.pick(state.prediction.charges)
+        cell, pbc = _numpy(system.cell), _numpy(system.pbc)
         values: dict[str, np.ndarray] = {}
         start = 0
-        for b, count in enumerate(system.counts.tolist()):
+        for b, count in enumerate(written.counts):
             group = f"particles/{_group_name(b, system.n_structures)}"
             values |= {f"{group}/{name}": a[start : start + count] for name, a in arrays.items()}
-            if bool(system.pbc[b].any()):
+            if bool(pbc[b].any()):
                 values[f"{group}/box/edges"] = cell[b]
             start += count
         for name, value in (
@@ -105,7 +180,8 @@ class H5MDWriter:
     def _create(self, state: MDState, values: dict[str, np.ndarray]) -> None:
         from heliodor import __version__
 
-        system = state.system
+        assert self._written is not None
+        system, written = state.system, self._written
         # file locks fail on some network file systems; SWMR needs none
         file = h5py.File(self.path, "w", libver="latest", locking="best-effort")
         self._file = file
@@ -129,13 +205,15 @@ class H5MDWriter:
             dtype = "<f8" if small else self._real
             self._data[path] = _element(file, path, np.shape(value), dtype, _unit(path), steps, times)
 
-        numbers, masses, pbc = _numpy(system.numbers), _numpy(state.masses), _numpy(system.pbc)
+        masses, pbc = written.pick(state.masses), _numpy(system.pbc)
         start = 0
-        for b, count in enumerate(system.counts.tolist()):
+        for b, count in enumerate(written.counts):
             group = file[f"particles/{_group_name(b, system.n_structures)}"]
-            group["species"] = numbers[start : start + count].astype(np.int32)
+            group["species"] = written.numbers[start : start + count].astype(np.int32)
             group["mass"] = masses[start : start + count]
             group["mass"].attrs["unit"] = "u"
+            if self._atoms is not None:
+                group["id"] = self._atoms.cpu().numpy()
             box = group.require_group("box")
             box.attrs["dimension"] = 3
             box.attrs["boundary"] = np.array(["periodic" if p else "none" for p in pbc[b]], dtype="S8")
@@ -143,59 +221,6 @@ class H5MDWriter:
             group.attrs["spin"] = int(system.spin[b])
             start += count
         file.swmr_mode = True
-
-
-def read(path: Path, structure: int = 0) -> list[ase.Atoms]:
-    """All complete frames of one structure of an H5MD file as ase.Atoms; see `trajectory.read_trajectory`."""
-    with _open(path) as file:
-        if "particles" not in file:
-            raise InputError(f"{path} is not an H5MD trajectory: it has no particles group")
-        groups = sorted(file["particles"], key=lambda name: int(name.rpartition("_")[2]) if "_" in name else 0)
-        if not 0 <= structure < len(groups):
-            raise InputError(f"{path} holds {len(groups)} structure(s); there is no structure {structure}")
-        group = file[f"particles/{groups[structure]}"]
-        present = {name: group[name] for name in ("position", "velocity", "force", "charge") if name in group}
-        if "edges" in group["box"]:
-            present["box"] = group["box/edges"]
-        shared = len(groups) > 1
-        if "observables/potential_energy" in file:
-            present["energy"] = file["observables/potential_energy"]
-        step, time = present["position"]["step"][:], present["position"]["time"][:]
-        n = min([len(time), *(len(element["value"]) for element in present.values())])
-        good = np.flatnonzero(step[:n] != UNFINISHED)
-        n = int(good[-1]) + 1 if len(good) else 0
-        arrays = {name: element["value"][:n].astype(np.float64) for name, element in present.items()}
-        numbers, masses = group["species"][:], group["mass"][:] if "mass" in group else None
-        pbc = [value == b"periodic" for value in np.asarray(group["box"].attrs["boundary"], dtype="S8")]
-        info = {"charge": float(group.attrs.get("charge", 0.0)), "spin": int(group.attrs.get("spin", 0))}
-    if shared and "energy" in arrays:
-        arrays["energy"] = arrays["energy"][:, structure]
-    frames = []
-    for k in range(n):
-        atoms = ase.Atoms(numbers, arrays["position"][k], masses=masses, pbc=pbc)
-        if "box" in arrays:
-            atoms.cell = arrays["box"][k]
-        if "velocity" in arrays:
-            atoms.set_velocities(arrays["velocity"][k] / ase.units.fs)
-        atoms.info |= info | {"step": int(step[k]), "time_fs": float(time[k])}
-        results = {"energy": "energy", "force": "forces", "charge": "charges"}
-        known = {result: arrays[name][k] for name, result in results.items() if name in arrays}
-        if "energy" in known:
-            known["energy"] = float(known["energy"])
-        atoms.calc = SinglePointCalculator(atoms, **known) if known else None
-        frames.append(atoms)
-    return frames
-
-
-def _open(path: Path) -> h5py.File:
-    errors = []
-    # a file whose writer was killed can be opened as one being written only; a foreign one perhaps not so
-    for options in ({"libver": "latest", "swmr": True}, {}):
-        try:
-            return h5py.File(path, "r", locking="best-effort", **options)
-        except (OSError, ValueError) as error:
-            errors.append(str(error))
-    raise InputError(f"{path} cannot be read as HDF5: {errors[-1]}")
 
 
 def _element(
@@ -216,7 +241,7 @@ def _unit(path: str) -> str:
         "position": "Angstrom",
         "edges": "Angstrom",
         "velocity": "Angstrom fs-1",
-        "force": "eV Angstrom-1",
+        "force": "kJ mol-1 Angstrom-1",
         "charge": "e",
         "temperature": "K",
     }
@@ -224,7 +249,7 @@ def _unit(path: str) -> str:
 
 
 def _group_name(structure: int, n_structures: int) -> str:
-    return "all" if n_structures == 1 else f"structure_{structure}"
+    return "trajectory" if n_structures == 1 else f"structure_{structure}"
 
 
 def _numpy(x: Tensor) -> np.ndarray:

@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TextIO
+from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
-from heliodor.dynamics.state import MDState, kinetic_energy, temperature
+from heliodor.dynamics.pressure import pressure
+from heliodor.dynamics.slope import Slope
+from heliodor.dynamics.state import MDState, kinetic_energy, per_structure, temperature
+from heliodor.dynamics.storage import AppendFile, check_length, not_the_one
+from heliodor.units import BAR, GRAM_PER_CM3
+
+MOMENT = ("step", "time_fs")
+
+DRIFT = "drift_meV_per_atom_ps"
+
+FORMATS = {
+    "temperature_K": ".3f",
+    DRIFT: ".5g",
+    "pressure_bar": ".2f",
+    **{f"pressure_{axis}_bar": ".2f" for axis in ("xx", "yy", "zz")},
+    "density_g_cm3": ".7g",
+}
+"""How numbers are written; energies, volumes and lengths in nine digits."""
 
 
 class Log:
@@ -17,41 +36,78 @@ class Log:
     Columns: step, time_fs, [structure,] temperature_K, potential_eV, ``<term>_eV`` for each energy term,
     kinetic_eV, conserved_eV, drift_meV_per_atom_ps (slope of the conserved quantity over the run so far). Potential
     energies of models trained on forces are relative: only differences mean something.
+
+    Runs that keep the virial also have, where periodic, pressure_bar (instantaneous, a third of the trace),
+    pressure_xx_bar and so on, density_g_cm3, volume_A3, and the lengths a_A, b_A, c_A of the lattice vectors; nan for
+    structures that are not fully periodic (lengths: not periodic at all).
+
+    Args:
+        resume: what `mark` said when a checkpoint was written: go on with the file, cut back to there. The lines
+            before come back as they were rounded for the file.
+
+    Raises:
+        InputError: on resuming, a file that is missing, shorter than the mark, or another.
+        StorageError: no room, no permission.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, resume: dict[str, Any] | None = None) -> None:
         self.path = path
-        self._file: TextIO | None = None
+        self._file: AppendFile | None = None
         self._rows: list[np.ndarray] = []
         self._columns: list[str] = []
-        self._slope: _Slope | None = None
+        self._step = -1
+        self._periodic: tuple[bool, bool] | None = None
+        self._slope: Slope | None = None
+        if resume is not None and resume["slope"] is not None:
+            self._columns, self._step = list(resume["columns"]), resume["step"]
+            self._slope = Slope.restored(resume["slope"])
+            if path is not None:
+                check_length(path, resume["bytes"])
+                self._rows = self._read(path, resume["bytes"])
+                self._file = AppendFile(path, resume["bytes"])
 
     def write(self, state: MDState) -> None:
         """Record a state."""
-        terms = {} if state.prediction is None else state.prediction.terms
-        kinetic = kinetic_energy(state)
-        total = state.energy + kinetic + state.bath
-        # one transfer from the device for all numbers
-        table = torch.stack([temperature(state), state.energy, *terms.values(), kinetic, total]).cpu().numpy().T
-        n_structures = len(table)
+        if self._periodic is None:
+            # asked once: each question to a GPU waits for it
+            pbc = state.system.pbc
+            self._periodic = bool(pbc.any()), bool(pbc.all(-1).any())
+        values = _values(state, *self._periodic)
         if self._slope is None:
-            self._slope = _Slope(state.system.counts.cpu().numpy(), table[:, -1])
-            energies = ["potential_eV", *(f"{name}_eV" for name in terms), "kinetic_eV", "conserved_eV"]
-            self._columns = ["step", "time_fs", "temperature_K", *energies, "drift_meV_per_atom_ps"]
+            names = list(values)
+            place = names.index("conserved_eV") + 1
+            self._columns = [*MOMENT, *names[:place], DRIFT, *names[place:]]
+        # a state from a checkpoint does not know its energy terms at once
+        unknown = torch.full_like(state.energy, torch.nan)
+        wanted = [values.get(name, unknown) for name in self._columns[2:] if name != DRIFT]
+        # one transfer from the device for all numbers
+        table = torch.stack(wanted).cpu().numpy().T
+        at = self._columns.index(DRIFT)
+        total = table[:, at - 3]
+        lead = ""
+        if self._slope is None:
+            self._slope = Slope.begun(state.system.counts.cpu().numpy(), total)
             if self.path is not None:
-                # line buffering: a killed run loses at most the line being written
-                self._file = self.path.open("w", encoding="utf-8", buffering=1)
-                names = self._columns if n_structures == 1 else [*self._columns[:2], "structure", *self._columns[2:]]
-                self._file.write(",".join(names) + "\n")
-        drift = self._slope.add(state.time, table[:, -1])
-        moment = np.tile([float(state.step), state.time], (n_structures, 1))
-        rows = np.concatenate([moment, table, drift[:, None]], axis=1)
-        self._rows.append(rows)
+                self._file = AppendFile(self.path)
+                lead = _header(self._columns, len(table))
+        drift = self._slope.add(state.time, total)
+        moment = np.tile([float(state.step), state.time], (len(table), 1))
+        rows = np.concatenate([moment, table[:, : at - 2], drift[:, None], table[:, at - 2 :]], axis=1)
         if self._file is not None:
-            for b, row in enumerate(rows):
-                lead = [str(state.step), f"{state.time:.10g}"] + ([str(b)] if n_structures > 1 else [])
-                numbers = [f"{row[2]:.3f}", *(f"{x:.9g}" for x in row[3:-1]), f"{row[-1]:.5g}"]
-                self._file.write(",".join(lead + numbers) + "\n")
+            self._file.append((lead + self._lines(state, rows)).encode())
+        self._rows.append(rows)
+        self._step = state.step
+
+    def mark(self) -> dict[str, Any]:
+        """What is on the disk now, and what the next line builds on, for JSON; ``step`` of the last line, or -1."""
+        if self._file is not None:
+            self._file.sync()
+        return {
+            "step": self._step,
+            "bytes": 0 if self._file is None else self._file.size,
+            "columns": self._columns,
+            "slope": None if self._slope is None else self._slope.to_dict(),
+        }
 
     @property
     def last(self) -> dict[str, np.ndarray]:
@@ -65,35 +121,69 @@ class Log:
         table = np.stack(self._rows)
         columns = {name: table[:, :, k] for k, name in enumerate(self._columns)}
         one = table.shape[1] == 1
-        return {
-            name: column[:, 0] if one or name in ("step", "time_fs") else column for name, column in columns.items()
-        }
+        return {name: column[:, 0] if one or name in MOMENT else column for name, column in columns.items()}
 
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None
 
+    def _lines(self, state: MDState, rows: np.ndarray) -> str:
+        formats = [FORMATS.get(name, ".9g") for name in self._columns[2:]]
+        lines = []
+        for b, row in enumerate(rows):
+            lead = [str(state.step), f"{state.time:.10g}"] + ([str(b)] if len(rows) > 1 else [])
+            numbers = [format(x, how) for x, how in zip(row[2:].tolist(), formats, strict=True)]
+            lines.append(",".join(lead + numbers) + "\n")
+        return "".join(lines)
 
-class _Slope:
-    """Running least-squares slope of the conserved quantity per atom against time, meV/atom/ps."""
+    def _read(self, path: Path, size: int) -> list[np.ndarray]:
+        """The lines of a file, one array [B, columns] for each logged step."""
+        assert self._slope is not None
+        n_structures = self._slope.n_structures
+        with path.open("rb") as file:
+            header, *lines = file.read(size).decode("utf-8", errors="replace").splitlines()
+        if header + "\n" != _header(self._columns, n_structures):
+            raise not_the_one(path, "its columns are others")
+        try:
+            table = np.array([[float(x) for x in line.split(",")] for line in lines])
+            if n_structures > 1:
+                table = np.delete(table, 2, axis=1)
+            rows = list(table.reshape(-1, n_structures, len(self._columns)))
+        except ValueError:
+            raise not_the_one(path, "it holds lines that are not numbers") from None
+        if not rows or rows[-1][0, 0] != self._step:
+            raise not_the_one(path, f"where step {self._step} was logged last there is another")
+        return rows
 
-    def __init__(self, n_atoms: np.ndarray, start: np.ndarray) -> None:
-        self._scale = 1e6 / n_atoms
-        self._start = start
-        self._n, self._t, self._tt = 0, 0.0, 0.0
-        self._y = np.zeros(len(start))
-        self._ty = np.zeros(len(start))
 
-    def add(self, time: float, values: np.ndarray) -> np.ndarray:
-        y = values - self._start
-        self._n += 1
-        self._t += time
-        self._tt += time * time
-        self._y = self._y + y
-        self._ty = self._ty + time * y
-        spread = self._tt - self._t**2 / self._n
-        if self._n < 2 or spread <= 0:
-            return np.zeros(len(y))
-        slope: np.ndarray = (self._ty - self._t * self._y / self._n) / spread * self._scale
-        return slope
+def _header(columns: list[str], n_structures: int) -> str:
+    names = columns if n_structures == 1 else [*columns[:2], "structure", *columns[2:]]
+    return ",".join(names) + "\n"
+
+
+def _values(state: MDState, boxed: bool, periodic: bool) -> dict[str, Float[Tensor, "B"]]:
+    """Everything logged that is a number per structure, but for the drift.
+
+    Args:
+        boxed, periodic: whether some structure is periodic at all, and whether one is fully so.
+    """
+    terms = {} if state.prediction is None else state.prediction.terms
+    kinetic = kinetic_energy(state)
+    values = {"temperature_K": temperature(state), "potential_eV": state.energy}
+    values |= {f"{name}_eV": energy for name, energy in terms.items()}
+    values |= {"kinetic_eV": kinetic, "conserved_eV": state.energy + kinetic + state.bath}
+    if state.virial is None or not boxed:
+        return values
+    system = state.system
+    if periodic:
+        diagonal = torch.diagonal(pressure(state), dim1=-2, dim2=-1) / BAR
+        volume = system.volume.abs()
+        found = {"pressure_bar": diagonal.mean(-1)}
+        found |= {f"pressure_{name}_bar": diagonal[:, k] for k, name in enumerate(("xx", "yy", "zz"))}
+        found["density_g_cm3"] = per_structure(state.masses, system) / volume / GRAM_PER_CM3
+        found["volume_A3"] = volume
+        fully = system.pbc.all(-1)
+        values |= {name: torch.where(fully, value, torch.nan) for name, value in found.items()}
+    lengths = torch.where(system.pbc.any(-1, keepdim=True), system.cell.norm(dim=-1), torch.nan)
+    return values | {f"{name}_A": lengths[:, k] for k, name in enumerate(("a", "b", "c"))}

@@ -1,23 +1,25 @@
-"""FIRE: structure relaxation by inertia, many structures at once."""
+"""Structure relaxation: atoms and, if asked, the cell, of many structures at once."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from heliodor.dynamics.state import SKIN, evaluate_moved, per_atom, per_structure
+from heliodor.dynamics.fire import Fire
+from heliodor.dynamics.landscape import Landscape, Point, chosen, landscape, look, spread
+from heliodor.dynamics.lbfgs import Lbfgs, noise_of
+from heliodor.dynamics.state import SKIN
+from heliodor.errors import InputError, SimulationError
 from heliodor.potential import Potential
 from heliodor.system import System
+from heliodor.units import BAR, GPA
 
-TIMESTEP, LARGEST_TIMESTEP, SMALLEST_TIMESTEP = 0.1, 1.0, 0.002
-"""In units where all masses are one: Å per (eV/Å)^½ per step; ASE's values."""
-
-DELAY, GROW, SHRINK, MIXING, MIXING_DECAY = 5, 1.1, 0.5, 0.1, 0.99
-"""Bitzek's parameters."""
+METHODS: dict[str, type[Fire] | type[Lbfgs]] = {"lbfgs": Lbfgs, "fire": Fire}
 
 
 @dataclass(frozen=True)
@@ -25,13 +27,19 @@ class Minimized:
     """Result for B structures of N atoms in all.
 
     Attributes:
-        system: at the best positions found.
-        energy: eV, never above that of the structure handed in.
-        forces: eV/Å.
-        fmax: largest force on an atom of each structure, eV/Å.
-        converged: whether fmax was reached.
+        system: at the best positions (and cell) found.
+        energy: eV.
+        forces: eV/Å, on frozen atoms too.
+        fmax: largest force on an atom that may move, eV/Å.
+        converged: whether fmax was reached and, with a cell, smax.
         steps: force evaluations after the first.
         energies: eV at each step, the first row being the start.
+        enthalpy: energy + pressure · volume, eV; never above that of the structure handed in.
+        enthalpies: eV at each step.
+        stress_deviation: largest component of (stress + asked pressure) along the free strains, GPa; None if the
+            cell was kept.
+        pressure: that of the final structure, bar; None if the cell was kept or has an open direction.
+        reason: why a structure was given up before max_steps; empty for all others.
     """
 
     system: System
@@ -41,6 +49,11 @@ class Minimized:
     converged: Bool[Tensor, "B"]
     steps: int
     energies: Float[Tensor, "T B"]
+    enthalpy: Float[Tensor, "B"]
+    enthalpies: Float[Tensor, "T B"]
+    stress_deviation: Float[Tensor, "B"] | None
+    pressure: Float[Tensor, "B"] | None
+    reason: tuple[str, ...]
 
 
 Callback = Callable[[int, Float[Tensor, "B"], Float[Tensor, "B"]], bool | None]
@@ -51,134 +64,113 @@ def minimize(
     system: System,
     potential: Potential,
     *,
+    method: str = "lbfgs",
     fmax: float = 0.01,
     max_steps: int = 1000,
     max_displacement: float = 0.2,
+    cell: str | None = None,
+    pressure: float = 0.0,
+    smax: float = 0.01,
+    frozen: Bool[Tensor, "N"] | None = None,
     skin: float = SKIN,
     callback: Callback | None = None,
 ) -> Minimized:
-    """Relax the positions of each structure until no force exceeds fmax.
+    """Relax each structure until no force exceeds fmax and, with a cell, the stress is that of the pressure.
 
-    Bitzek, Koskinen, Gähler, Moseler & Gumbsch, Phys. Rev. Lett. 97, 170201 (2006), with the half step back
-    after a climb and the semi-implicit Euler integration of Guénolé et al., Comput. Mater. Sci. 175, 109584
-    (2020). A structure whose forces vanish at a higher energy than it has already seen is sent back to its best
-    positions with a smaller step: no result lies above its start.
+    No result lies above its start (but for the noise of a float32 model). A structure that has converged stays
+    where it is while others go on. One whose energy or forces stop being numbers goes back to its best place.
 
     Args:
+        method: "lbfgs" (`heliodor.dynamics.lbfgs`) or "fire" (`heliodor.dynamics.fire`).
         fmax: eV/Å.
+        max_steps: force evaluations after the first.
         max_displacement: Å, of any atom in one step.
+        cell: how the cell relaxes, one of `heliodor.dynamics.coupling.COUPLINGS`; None keeps it. It is stretched
+            and sheared, never turned (`heliodor.dynamics.landscape`).
+        pressure: bar; the enthalpy E + P·V is then what is minimized.
+        smax: GPa; largest component of stress + pressure along the free strains.
+        frozen: True for atoms that stay; the force on them does not count.
         skin: Å, of the neighbour lists.
+
+    Raises:
+        InputError: unknown method or coupling, numbers out of range, a cell that cannot relax that way, frozen
+            atoms in a cell that relaxes.
+        SimulationError: energy or forces of the start are not finite.
     """
+    if method not in METHODS:
+        raise InputError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
+    for name, value in (("fmax", fmax), ("max_displacement", max_displacement), ("smax", smax)):
+        if not 0.0 < value < math.inf:
+            raise InputError(f"{name} must be a positive number, not {value:g}")
+    if frozen is not None and len(frozen) != system.n_atoms:
+        raise InputError(f"frozen must say True or False for each of {system.n_atoms} atoms, not for {len(frozen)}")
     system = system.to(device=potential.device, dtype=torch.float64)
-    prediction, neighbors = evaluate_moved(potential, system, potential.neighbors(system, skin))
-    assert prediction.forces is not None
-    energy, forces = prediction.energy, prediction.forces
-    best = (system.positions, energy, forces)
-    history = [energy]
-    largest = _largest(forces, system)
-    converged = largest <= fmax
-    inertia = _Inertia.at_rest(energy, forces)
-    while len(history) <= max_steps and not bool(converged.all()):
-        if callback is not None and callback(len(history) - 1, energy, largest):
+    frozen = None if frozen is None else frozen.to(potential.device)
+    land, rows = landscape(system, coupling=cell, pressure=pressure * BAR, frozen=frozen)
+    point, neighbors = look(land, rows, potential, potential.neighbors(system, skin))
+    if bool(_broken(point, land).any()):
+        raise SimulationError("energy or forces of the structure handed in are not finite: look at its distances")
+
+    best, energies, enthalpies = point, [point.energy], [point.enthalpy]
+    converged = _settled(point, fmax, smax)
+    left = torch.zeros_like(converged)
+    mind = METHODS[method].begin(point, land, max_displacement)
+    while len(energies) <= max_steps and not bool((converged | left | mind.stuck).all()):
+        if callback is not None and callback(len(energies) - 1, point.energy, point.largest):
             break
-        inertia = _follow(inertia, forces, system, max_displacement)
-        move = torch.where(_each(converged, system), 0.0, inertia.move)
-        system = system.replace(positions=system.positions + move)
-        prediction, neighbors = evaluate_moved(potential, system, neighbors)
-        assert prediction.forces is not None
-        energy, forces = prediction.energy, prediction.forces
-        largest = _largest(forces, system)
-        history.append(energy)
+        still = spread(converged | left | mind.stuck, land.owner).unsqueeze(-1)
+        rows = torch.where(still, best.rows, mind.target)
+        if cell is not None and bool((outside := land.outside(rows)).any()):
+            left = left | outside
+            continue
+        point, neighbors = look(land, rows, potential, neighbors)
+        energies.append(point.energy)
+        enthalpies.append(point.enthalpy)
 
-        flat = largest <= fmax
-        # a float32 model's energies carry noise: a hair above the best is as good
-        good = energy <= best[1] + 1e-6 + 1e-7 * best[1].abs()
-        taken = (energy <= best[1]) | (flat & good)
-        best = (
-            torch.where(_each(taken, system), system.positions, best[0]),
-            torch.where(taken, energy, best[1]),
-            torch.where(_each(taken, system), forces, best[2]),
-        )
+        flat = _settled(point, fmax, smax)
+        broken = _broken(point, land)
+        good = (point.enthalpy <= best.enthalpy + noise_of(best.enthalpy)) & ~broken
+        taken = ((point.enthalpy <= best.enthalpy) & ~broken | (flat & good)) & ~converged
+        best = chosen(taken, point, best, land)
         converged = converged | (flat & good)
-        lost = (flat & ~good) | ~energy.isfinite()
-        if bool(lost.any()):
-            system = system.replace(positions=torch.where(_each(lost, system), best[0], system.positions))
-            forces = torch.where(_each(lost, system), best[2], forces)
-            inertia = _restarted(inertia, lost, system)
+        mind = mind.judge(point, best, (flat & ~good) | broken, land)
 
-    positions, energy, forces = best
-    largest = _largest(forces, system)
+    pressures = None
+    if best.virial is not None and bool(system.pbc.all()):
+        pressures = best.virial.diagonal(dim1=-2, dim2=-1).sum(-1) / (3.0 * land.volume(best.rows)) / BAR
     return Minimized(
-        system=system.replace(positions=positions),
-        energy=energy,
-        forces=forces,
-        fmax=largest,
-        converged=largest <= fmax,
-        steps=len(history) - 1,
-        energies=torch.stack(history),
+        system=land.system(best.rows),
+        energy=best.energy,
+        forces=best.forces,
+        fmax=best.largest,
+        converged=converged,
+        steps=len(energies) - 1,
+        energies=torch.stack(energies),
+        enthalpy=best.enthalpy,
+        enthalpies=torch.stack(enthalpies),
+        stress_deviation=None if cell is None else best.misfit / GPA,
+        pressure=pressures,
+        reason=_reasons(converged, left, mind.stuck),
     )
 
 
-@dataclass(frozen=True)
-class _Inertia:
-    """What FIRE remembers: velocities and the last move of the atoms; step size, mixing and steps downhill."""
-
-    velocities: Float[Tensor, "N 3"]
-    move: Float[Tensor, "N 3"]
-    step_size: Float[Tensor, "B"]
-    mixing: Float[Tensor, "B"]
-    downhill: Float[Tensor, "B"]
-    fresh: Bool[Tensor, "B"]
-
-    @staticmethod
-    def at_rest(energy: Float[Tensor, "B"], forces: Float[Tensor, "N 3"]) -> _Inertia:
-        still, zero = torch.zeros_like(forces), torch.zeros_like(energy)
-        return _Inertia(still, still, zero + TIMESTEP, zero + MIXING, zero, zero == 0.0)
+def _settled(point: Point, fmax: float, smax: float) -> Bool[Tensor, "B"]:
+    return (point.largest <= fmax) & (point.misfit <= smax * GPA)
 
 
-def _follow(fire: _Inertia, forces: Float[Tensor, "N 3"], system: System, longest: float) -> _Inertia:
-    """One FIRE step: judge the last move by the power F·v, adapt, turn the velocities towards the forces, move."""
-    power = per_structure((forces * fire.velocities).sum(-1), system)
-    falling = (power > 0.0) | fire.fresh
-    downhill = torch.where(falling, fire.downhill + 1.0, 0.0)
-    grown = torch.where(downhill > DELAY, (fire.step_size * GROW).clamp_max(LARGEST_TIMESTEP), fire.step_size)
-    step_size = torch.where(falling, grown, (fire.step_size * SHRINK).clamp_min(SMALLEST_TIMESTEP))
-    mixing = torch.where(falling, torch.where(downhill > DELAY, fire.mixing * MIXING_DECAY, fire.mixing), MIXING)
-
-    on = _each(falling, system)
-    velocities = torch.where(on, fire.velocities, 0.0) + _each(step_size, system) * forces
-    speed = per_structure(velocities.square().sum(-1), system).sqrt()
-    pull = per_structure(forces.square().sum(-1), system).sqrt().clamp_min(1e-300)
-    share = _each(mixing, system)
-    velocities = (1.0 - share) * velocities + share * _each(speed / pull, system) * forces
-
-    move = _each(step_size, system) * velocities - torch.where(on, 0.0, 0.5 * fire.move)
-    reach = _largest(move, system).clamp_min(1e-300)
-    move = move * _each((longest / reach).clamp_max(1.0), system)
-    return _Inertia(velocities, move, step_size, mixing, downhill, torch.zeros_like(fire.fresh))
+def _broken(point: Point, land: Landscape) -> Bool[Tensor, "B"]:
+    """Structures whose enthalpy, forces or stress are not numbers."""
+    total = torch.zeros_like(point.enthalpy).index_add(0, land.owner, point.pull.abs().sum(-1))
+    return ~(total.isfinite() & point.enthalpy.isfinite())
 
 
-def _restarted(fire: _Inertia, which: Bool[Tensor, "B"], system: System) -> _Inertia:
-    """At rest again, with half the step, where told."""
-    atoms = _each(which, system)
-    return _Inertia(
-        velocities=torch.where(atoms, 0.0, fire.velocities),
-        move=torch.where(atoms, 0.0, fire.move),
-        step_size=torch.where(which, (SHRINK * fire.step_size).clamp_min(SMALLEST_TIMESTEP), fire.step_size),
-        mixing=torch.where(which, MIXING, fire.mixing),
-        downhill=torch.where(which, 0.0, fire.downhill),
-        fresh=fire.fresh | which,
-    )
-
-
-def _each(values: Shaped[Tensor, "B"], system: System) -> Shaped[Tensor, "M 1"]:
-    return per_atom(values, system).unsqueeze(-1)
-
-
-def _largest(vectors: Float[Tensor, "N 3"], system: System) -> Float[Tensor, "B"]:
-    """Longest vector of each structure."""
-    length: Tensor = vectors.norm(dim=-1)
-    if system.n_structures == 1:
-        return length.amax(0, keepdim=True)
-    zero = length.new_zeros(system.n_structures)
-    return zero.scatter_reduce(0, system.batch, length, "amax", include_self=False)
+def _reasons(converged: Bool[Tensor, "B"], left: Bool[Tensor, "B"], stuck: Bool[Tensor, "B"]) -> tuple[str, ...]:
+    found = []
+    for done, away, end in zip(converged.tolist(), left.tolist(), stuck.tolist(), strict=True):
+        if done or not (away or end):
+            found.append("")
+        elif away:
+            found.append("the cell runs away: nothing holds this structure together at this pressure")
+        else:
+            found.append("no step lowers the energy any more: forces and energies disagree at this precision")
+    return tuple(found)

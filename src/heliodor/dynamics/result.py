@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import ase
@@ -10,7 +10,8 @@ import ase.units
 import numpy as np
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from heliodor.dynamics.checks import BrokenBond
+from heliodor.dynamics.bonds import BrokenBond, FormedBond
+from heliodor.dynamics.events import Event
 from heliodor.dynamics.state import MDState
 
 EQUILIBRATION = 0.2
@@ -28,9 +29,16 @@ class Run:
         log: columns of the log as arrays (`heliodor.dynamics.log.Log.arrays`).
         timestep: fs.
         seed: of all random numbers.
-        seconds: wall time of the loop.
-        interrupted: ended early by Ctrl-C or SIGTERM.
+        seconds: wall time of the loop, of this part of the run if it was restarted.
+        ended: "finished", "interrupted" (Ctrl-C or SIGTERM), "walltime", or "asked" (by the watch, for `reason`).
         broken_bonds: pairs bonded at the start (after minimization) and torn apart at the end.
+        formed_bonds: pairs bonded at the end and not at the start.
+        events: what the watch noticed.
+        checkpoint: file to restart from.
+        trouble: file with the frames around events, if there were any.
+        timings: seconds spent in steps, checks, writing, logging, checkpoints.
+        memory: most held at once, GB.
+        first_step: that this part of the run started from.
     """
 
     frames: list[ase.Atoms]
@@ -42,8 +50,21 @@ class Run:
     timestep: float
     seed: int
     seconds: float
-    interrupted: bool
+    ended: str
     broken_bonds: list[BrokenBond]
+    formed_bonds: list[FormedBond] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    reason: str | None = None
+    checkpoint: Path | None = None
+    trouble: Path | None = None
+    timings: dict[str, float] = field(default_factory=dict)
+    memory: float = 0.0
+    first_step: int = 0
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it ended before its last step."""
+        return self.ended != "finished"
 
     @property
     def atoms(self) -> ase.Atoms:
@@ -61,9 +82,14 @@ class Run:
         return self.state.time
 
     @property
+    def simulated(self) -> float:
+        """fs, in this part of the run."""
+        return self.state.step * self.timestep - self.first_step * self.timestep
+
+    @property
     def ns_per_day(self) -> float:
         """Simulated time per wall time of the loop."""
-        return 86400.0 * self.time * 1e-6 / self.seconds
+        return 86400.0 * self.simulated * 1e-6 / self.seconds
 
     @property
     def averages(self) -> dict[str, float]:

@@ -1,232 +1,344 @@
-"""simulate: from a structure and a potential to a trajectory, a log, a picture and a `Run`."""
+"""simulate and restart: from a structure and a potential to a trajectory, a log, a picture and a `Run`."""
 
 from __future__ import annotations
 
+import inspect
 import secrets
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from functools import partial
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import ase
-import ase.data
-import numpy as np
 import torch
 
 from heliodor.api import load
-from heliodor.dynamics.checks import bonded_pairs, broken_bonds
-from heliodor.dynamics.integrators import nve_step
-from heliodor.dynamics.langevin import langevin_step
+from heliodor.dynamics.bonds import broken_bonds, formed_bonds
+from heliodor.dynamics.ensemble import couplings, rotates, stepper
+from heliodor.dynamics.files import Files, named
 from heliodor.dynamics.log import Log
 from heliodor.dynamics.loop import Schedule, frozen, interruptible, run_loop
-from heliodor.dynamics.minimize import minimize
+from heliodor.dynamics.memory import peak_memory
 from heliodor.dynamics.plot import plot_log
 from heliodor.dynamics.progress import ProgressLine, Report
-from heliodor.dynamics.rescaling import csvr_step
+from heliodor.dynamics.provenance import identity, record, write_record
+from heliodor.dynamics.restart import load_state, save_state
+from heliodor.dynamics.restraint_kinds import read_restraints
+from heliodor.dynamics.restraints import Restrained
 from heliodor.dynamics.result import Run, final_atoms
-from heliodor.dynamics.state import SKIN, MDState, init
-from heliodor.dynamics.trajectory import kind_of, open_writer, refuse_existing
+from heliodor.dynamics.selection import select_atoms
+from heliodor.dynamics.settings import Settings, from_mapping
+from heliodor.dynamics.setup import Job, begin, prepare
+from heliodor.dynamics.state import MDState
+from heliodor.dynamics.targets import read_temperature, read_walltime
+from heliodor.dynamics.trajectory import kind_of, open_writer
+from heliodor.dynamics.watchdog import Watch
 from heliodor.errors import InputError
-from heliodor.potential import ModelWarning, Potential, check_distances, warn_about
+from heliodor.potential import Potential
 from heliodor.system import System
 from heliodor.units import parse_time
 
-FRICTION = 2.0
-"""1/ps; slow enough to leave vibrations and most of diffusion alone, equilibrates in about a picosecond."""
-
-TIME_CONSTANT = 100.0
-"""fs, of stochastic velocity rescaling; Bussi et al. find averages indifferent to it."""
-
-HYDROGEN_TIMESTEP = 1.0
-"""fs; above it bonds to unconstrained hydrogen are not integrated well."""
+Progress = bool | Callable[[Report], None]
 
 
 def simulate(
-    atoms: ase.Atoms | list[ase.Atoms] | System,
+    atoms: ase.Atoms | Sequence[ase.Atoms] | System,
     potential: Potential | str | Path,
+    settings: Settings | None = None,
     *,
-    ensemble: str = "nvt",
-    thermostat: str = "langevin",
-    temperature: float = 300.0,
-    time: str | float | None = None,
-    steps: int | None = None,
-    timestep: str | float = 0.5,
-    friction: float = FRICTION,
-    time_constant: str | float = TIME_CONSTANT,
-    start_temperature: float | None = None,
-    seed: int | None = None,
-    minimize_first: bool = False,
     output: str | Path | None = "run.h5",
     log: str | Path | None = "auto",
     plot: str | Path | None = "auto",
-    save_every: str | float = 20.0,
-    log_every: str | float = 10.0,
-    velocities: bool = True,
-    forces: bool = False,
     overwrite: bool = False,
-    skin: float = SKIN,
-    progress: bool | Callable[[Report], None] = True,
+    progress: Progress = True,
+    inputs: Mapping[str, Any] | None = None,
+    **options: Any,
 ) -> Run:
     """Molecular dynamics of one structure, or of several at once that do not see each other.
 
+    Beside the trajectory ``run.h5`` come a log ``run.csv``, a picture of it ``run.png``, ``run.restart``, from which
+    `restart` goes on, ``run.json`` with everything needed to repeat the run, and, if something went wrong,
+    ``run.trouble.xyz`` with the frames around it.
+
     Args:
         potential: from `heliodor.load`, or a model's name or file.
-        ensemble: ``"nvt"`` or ``"nve"``.
-        thermostat: of NVT: ``"langevin"`` (BAOAB) or ``"csvr"`` (stochastic velocity rescaling).
-        temperature: K; in NVE that of the start.
-        time: such as ``"10 ps"`` (a number is fs); or `steps` instead.
-        timestep: fs, or with a unit.
-        friction: of Langevin, 1/ps.
-        time_constant: of CSVR, fs or with a unit.
-        start_temperature: K, of the first velocities if not `temperature`.
-        seed: of all random numbers; drawn, and kept in the Run and the file, if not given.
-        minimize_first: relax (fmax 0.05 eV/Å, at most 500 steps) before the start.
-        output: trajectory, .h5/.h5md/.hdf5 or .xyz/.extxyz; None for none.
-        log, plot: CSV and PNG; "auto" puts them beside the trajectory (run.csv, run.png), None writes none.
-        save_every, log_every: fs, or with a unit; rounded to whole steps.
-        velocities, forces: write them into the trajectory too.
+        settings: all choices of the simulation; ``options`` given by name win over them.
+        output: trajectory, .h5/.h5md/.hdf5, .xyz/.extxyz or .dcd; None for no files but those named.
+        log, plot: CSV and PNG under other names; None writes none.
         overwrite: replace files that exist.
-        skin: Å, of the neighbour lists.
         progress: show a line on stderr, or a function to call with each `Report`.
+        inputs: kept in ``run.json``: files and their hashes.
+        options: any field of `heliodor.dynamics.Settings`, such as ``ensemble="npt", pressure=1.0, time="1 ns"``.
 
     Raises:
         InputError: options or structure that cannot be used; files that exist.
         ModelError: the structure is outside the model.
         SimulationError: the dynamics left physics; files hold everything up to there.
+        StorageError: a file cannot be written; what was written before is intact.
     """
+    settings = from_mapping(options, base=settings)
     if not isinstance(potential, Potential):
         potential = load(potential)
-    dt = parse_time(timestep)
-    if (time is None) == (steps is None):
-        raise InputError("give the length of the simulation once: time='10 ps' or steps=20000")
-    n_steps = max(1, round(parse_time(time) / dt)) if time is not None else int(steps or 0)
-    if n_steps < 1:
-        raise InputError(f"steps must be at least 1, not {steps}")
-    seed = secrets.randbits(31) if seed is None else int(seed)
-    start = temperature if start_temperature is None else start_temperature
-    advance = _stepper(potential, ensemble, thermostat, dt, temperature, friction, parse_time(time_constant))
-    schedule = Schedule(
-        steps=n_steps,
-        timestep=dt,
-        save_every=max(1, round(parse_time(save_every) / dt)),
-        log_every=max(1, round(parse_time(log_every) / dt)),
-        temperature=max(temperature, start),
-    )
-    paths = _paths(output, log, plot, overwrite)
-    system, masses = _read(atoms, potential)
-    potential.check(system)
-    check_distances(system, potential.neighbors(system))
-    warn_about(potential, system)
-    if dt > HYDROGEN_TIMESTEP and bool((masses < 1.5).any()):
-        warnings.warn(
-            f"a timestep of {dt:g} fs is long for free hydrogen atoms; 0.5 fs is safe", ModelWarning, stacklevel=2
-        )
-
-    table = Log(paths["log"])
+    if settings.seed is None:
+        settings = settings.replace(seed=secrets.randbits(31))
+    walltime = read_walltime(settings.walltime)
+    job = prepare(atoms, potential, settings)
+    if output is not None and kind_of(Path(output)) == "dcd" and job.system.n_structures > 1:
+        raise InputError(f"{output}: a DCD file holds one structure; write several to a name in .h5")
+    files = named(output, log=log, plot=plot, overwrite=overwrite)
     with ExitStack() as stack:
-        stack.callback(table.close)
         stop = stack.enter_context(interruptible())
-        stack.enter_context(frozen(potential))
-        if minimize_first:
-            relaxed = minimize(system, potential, fmax=0.05, max_steps=500, skin=skin, callback=lambda *_: stop())
-            system = relaxed.system
-        state = init(
-            system,
-            potential,
-            temperature=start,
-            seed=seed,
-            skin=skin,
-            masses=masses,
-            rotating=ensemble == "nvt" and thermostat == "langevin",
-        )
-        bonds = bonded_pairs(state.system)
-        writer = None
-        if paths["output"] is not None:
-            settings: dict[str, str | float | int] = {
-                "model": potential.name,
-                "ensemble": ensemble,
-                "thermostat": thermostat if ensemble == "nvt" else "none",
-                "temperature_K": temperature,
-                "timestep_fs": dt,
-                "seed": seed,
-            }
-            writer = open_writer(
-                paths["output"], velocities=velocities, forces=forces, overwrite=overwrite, metadata=settings
+        stack.enter_context(frozen(job.potential))
+        state = begin(job, stop)
+        watch = _watch(job, state, files)
+        if files.record is not None:
+            write_record(
+                files.record,
+                record(job.potential, settings.to_dict(), structures=_described(job.system), inputs=dict(inputs or {})),
             )
-            stack.enter_context(writer)
-        report = progress if callable(progress) else stack.enter_context(ProgressLine(progress)).show
-        state, seconds = run_loop(state, advance, schedule, writer=writer, log=table, report=report, stop=stop)
-        interrupted = stop()
+        return _go(stack, job, state, files, watch, {}, stop, progress, walltime)
 
-    columns = table.arrays()
-    if paths["plot"] is not None:
-        plot_log(
-            columns,
-            paths["plot"],
-            n_atoms=state.system.counts.cpu().numpy(),
-            target=temperature if ensemble == "nvt" else None,
+
+def restart(
+    checkpoint: str | Path,
+    potential: Potential | str | Path | None = None,
+    *,
+    extend: str | float | None = None,
+    walltime: str | None = None,
+    device: str = "auto",
+    progress: Progress = True,
+) -> Run:
+    """Go on with a run where its checkpoint was written, with the same bits (on the same machine), into its files.
+
+    Args:
+        checkpoint: the ``.restart`` file beside the trajectory.
+        potential: the model, if it was made in Python or its file has moved.
+        extend: simulated time to add to what was planned, such as ``"10 ps"``.
+        walltime: for this part of the run, such as ``"24h"``.
+        device: as in `heliodor.load`.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or of another version.
+        InputError: nothing left to do, another model, files that are not those of the run.
+    """
+    path = Path(checkpoint)
+    if not path.is_file():
+        raise InputError(f"there is no restart file {path}")
+    state, extra = load_state(path)
+    settings = from_mapping(extra["settings"], where=f"{path}: ")
+    potential = _same_model(extra["model"], potential, device, path)
+    if potential.device != state.system.device:
+        state, extra = load_state(path, potential.device)
+    timestep = parse_time(settings.timestep)
+    steps = int(extra["steps"])
+    ramp = read_temperature(settings.temperature, steps, state.system.n_structures)
+    if extend is not None:
+        if not ramp.constant:
+            raise InputError("a run along a temperature ramp cannot be extended; start a new one from its last frame")
+        steps += max(1, round(parse_time(extend) / timestep))
+    if state.step >= steps:
+        raise InputError(
+            f"{path}: the run is finished ({state.time:g} fs); to go on with it give the time to add (--extend '10 ps')"
         )
+    if settings.restraints:
+        places = torch.tensor(extra["places"], dtype=torch.float64).reshape(-1, 6)
+        potential = Restrained(potential, read_restraints(settings.restraints), state.system, places)
+    job = Job(
+        system=state.system,
+        potential=potential,
+        settings=settings,
+        masses=state.masses,
+        steps=steps,
+        timestep=timestep,
+        ramp=ramp,
+        frozen=state.frozen,
+        rigid=state.rigid,
+    )
+    files = Files.from_dict(extra["files"], path.absolute().parent)
+    with ExitStack() as stack:
+        stop = stack.enter_context(interruptible())
+        stack.enter_context(frozen(job.potential))
+        watch = _watch(job, state, files)
+        watch.restore(extra["watch"], state)
+        if files.record is not None:
+            entry = record(job.potential, settings.to_dict(), step=state.step, last_step=steps)
+            write_record(files.record, entry, go_on=True)
+        return _go(stack, job, state, files, watch, extra["marks"], stop, progress, read_walltime(walltime))
+
+
+def _go(
+    stack: ExitStack,
+    job: Job,
+    state: MDState,
+    files: Files,
+    watch: Watch,
+    marks: Mapping[str, Any],
+    stop: Callable[[], bool],
+    progress: Progress,
+    walltime: float | None,
+) -> Run:
+    """Open the files, run the loop, draw the picture."""
+    settings, first = job.settings, state.step
+    table = Log(files.log, marks.get("log"))
+    stack.callback(table.close)
+    writer = None
+    if files.output is not None:
+        writer = open_writer(
+            files.output,
+            velocities=settings.velocities,
+            forces=settings.forces,
+            overwrite=True,
+            precision=settings.precision,
+            atoms=select_atoms(settings.save_atoms, state.system),
+            metadata=_metadata(job),
+            resume=marks.get("trajectory"),
+        )
+        stack.enter_context(writer)
+
+    model = identity(job.potential)
+
+    def keep(state: MDState, marks: dict[str, Any]) -> None:
+        assert files.checkpoint is not None
+        extra = {
+            "settings": settings.to_dict(),
+            "steps": job.steps,
+            "model": model,
+            "files": files.to_dict(files.checkpoint.absolute().parent),
+            "watch": watch.to_dict(),
+            "marks": marks,
+            "places": job.potential.places.tolist() if isinstance(job.potential, Restrained) else None,
+        }
+        save_state(files.checkpoint, state, extra)
+
+    report = progress if callable(progress) else stack.enter_context(ProgressLine(progress)).show
+    ended = run_loop(
+        state,
+        stepper(settings, job.potential, state.system, job.ramp),
+        Schedule(
+            last_step=job.steps,
+            timestep=job.timestep,
+            save_every=_steps(settings.save_every, job.timestep),
+            log_every=_steps(settings.log_every, job.timestep),
+            temperature=_hottest(job),
+            checkpoint_steps=_steps(settings.checkpoint_every, job.timestep),
+        ),
+        writer=writer,
+        log=table,
+        report=report,
+        stop=stop,
+        watch=watch,
+        checkpoint=keep if files.checkpoint is not None else None,
+        walltime=walltime,
+    )
+    state = ended.state
+    columns = table.arrays()
+    if files.plot is not None:
+        target = job.ramp.at(0) if couplings(settings)[0] is not None and job.ramp.constant else None
+        counts = state.system.counts.cpu().numpy()
+        plot_log(columns, files.plot, n_atoms=counts, target=target if isinstance(target, float) else None)
+    assert settings.seed is not None
     return Run(
         frames=final_atoms(state),
         state=state,
-        output=paths["output"],
-        log_path=paths["log"],
-        plot_path=paths["plot"],
+        output=files.output,
+        log_path=files.log,
+        plot_path=files.plot,
+        checkpoint=files.checkpoint,
+        trouble=watch.path,
         log=columns,
-        timestep=dt,
-        seed=seed,
-        seconds=seconds,
-        interrupted=interrupted,
-        broken_bonds=broken_bonds(state.system, bonds),
+        timestep=job.timestep,
+        seed=settings.seed,
+        seconds=ended.seconds,
+        ended=ended.ended,
+        broken_bonds=broken_bonds(state.system, watch.bonds),
+        formed_bonds=formed_bonds(state.system, watch.bonds),
+        events=watch.events,
+        reason=watch.reason,
+        timings=ended.timings,
+        memory=peak_memory(state.system.device),
+        first_step=first,
     )
 
 
-def _stepper(
-    potential: Potential,
-    ensemble: str,
-    thermostat: str,
-    dt: float,
-    temperature: float,
-    friction: float,
-    time_constant: float,
-) -> Callable[[MDState], MDState]:
-    if not 0.0 <= temperature < float("inf"):
-        raise InputError(f"temperature must be a number of kelvins >= 0, not {temperature}")
-    if ensemble == "nve":
-        return partial(nve_step, potential=potential, dt=dt)
-    if ensemble != "nvt":
-        raise InputError(f"ensemble must be 'nvt' or 'nve', not {ensemble!r}")
-    if thermostat == "langevin":
-        if not 0.0 < friction < float("inf"):
-            raise InputError(f"friction must be positive (1/ps), not {friction}")
-        return partial(langevin_step, potential=potential, dt=dt, temperature=temperature, friction=friction)
-    if thermostat == "csvr":
-        return partial(csvr_step, potential=potential, dt=dt, temperature=temperature, time_constant=time_constant)
-    raise InputError(f"thermostat must be 'langevin' or 'csvr', not {thermostat!r}")
+def _watch(job: Job, state: MDState, files: Files) -> Watch:
+    return Watch(
+        state,
+        job.potential,
+        temperature=_hottest(job),
+        timestep=job.timestep,
+        path=files.trouble,
+        on_bond_change=job.settings.on_bond_change,
+        on_doubt=job.settings.on_doubt,
+    )
 
 
-def _paths(
-    output: str | Path | None, log: str | Path | None, plot: str | Path | None, overwrite: bool
-) -> dict[str, Path | None]:
-    paths: dict[str, Path | None] = {"output": None if output is None else Path(output)}
-    if paths["output"] is not None:
-        kind_of(paths["output"])
-    for name, wish, suffix in (("log", log, ".csv"), ("plot", plot, ".png")):
-        if wish == "auto":
-            paths[name] = None if paths["output"] is None else paths["output"].with_suffix(suffix)
-        else:
-            paths[name] = None if wish is None else Path(wish)
-    for path in paths.values():
-        if path is not None:
-            refuse_existing(path, overwrite)
-    return paths
+def _hottest(job: Job) -> float:
+    start = job.settings.start_temperature
+    return max(job.ramp.highest, start if start is not None else 0.0)
 
 
-def _read(atoms: ase.Atoms | list[ase.Atoms] | System, potential: Potential) -> tuple[System, torch.Tensor]:
-    if isinstance(atoms, System):
-        masses = torch.as_tensor(ase.data.atomic_masses)[atoms.numbers.cpu()]
-        return atoms.to(device=potential.device, dtype=torch.float64), masses
-    frames = [atoms] if isinstance(atoms, ase.Atoms) else atoms
-    system = System.from_atoms(frames, device=potential.device)
-    return system, torch.as_tensor(np.concatenate([frame.get_masses() for frame in frames]))
+def _steps(span: str | float, timestep: float) -> int:
+    return max(1, round(parse_time(span) / timestep))
+
+
+def _same_model(saved: dict[str, Any], given: Potential | str | Path | None, device: str, path: Path) -> Potential:
+    """The model of the run, loaded as it was.
+
+    Raises:
+        InputError: it cannot be loaded, or is another one.
+    """
+    if not isinstance(given, Potential):
+        source = given if given is not None else saved["source"]
+        if source is None:
+            raise InputError(f"{path} was made with a model from Python ({saved['name']}): hand it over as `potential`")
+        cutoff = saved["long_range_cutoff"]
+        given = load(
+            source, device=device, dtype=saved["dtype"], long_range_cutoff="auto" if cutoff is None else cutoff
+        )
+        if given.has_long_range:
+            given.long_range_cutoff = cutoff
+    found = identity(given)
+    for key, name in (("dtype", "precision"), ("long_range_cutoff", "long-range cutoff"), ("sha256", "model")):
+        if found[key] != saved[key]:
+            raise InputError(
+                f"{path} belongs to a run with another {name} ({saved['name']}, {saved[key]}; now {found['name']}, "
+                f"{found[key]}): go on with the model it was begun with"
+            )
+    return given
+
+
+def _metadata(job: Job) -> dict[str, str | float | int]:
+    settings = job.settings
+    thermostat, barostat = couplings(settings)
+    assert settings.seed is not None
+    return {
+        "model": job.potential.name,
+        "ensemble": settings.ensemble,
+        "thermostat": thermostat or "none",
+        "barostat": barostat or "none",
+        "temperature_K": job.ramp.words().removesuffix(" K"),
+        "pressure_bar": str(settings.pressure) if barostat else "none",
+        "rotation": "thermal" if rotates(settings) else "none",
+        "timestep_fs": job.timestep,
+        "seed": settings.seed,
+    }
+
+
+def _described(system: System) -> list[dict[str, Any]]:
+    return [
+        {"formula": frame.get_chemical_formula(), "atoms": len(frame), "charge": frame.info["charge"]}
+        for frame in system.to_atoms()
+    ]
+
+
+def _with_all_options(function: Callable[..., Run]) -> None:
+    """Let help() and completion show the settings by name."""
+    own = inspect.signature(function)
+    parameters = [p for p in own.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters += [inspect.Parameter(f.name, keyword, default=f.default, annotation=f.type) for f in fields(Settings)]
+    function.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+
+
+_with_all_options(simulate)

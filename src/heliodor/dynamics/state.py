@@ -16,7 +16,7 @@ from torch import Tensor
 
 from heliodor.dynamics.extended import Chain, Piston
 from heliodor.dynamics.naming import check_finite
-from heliodor.dynamics.rigid import Rigid
+from heliodor.dynamics.rigid import Rigid, constrain_velocities
 from heliodor.errors import InputError
 from heliodor.neighbors import Neighbors
 from heliodor.potential import Potential, Prediction, evaluate_system
@@ -87,6 +87,10 @@ def init(
     rotating: bool = False,
     fixed_center: bool = True,
     exact: bool = True,
+    velocities: Float[Tensor, "N 3"] | None = None,
+    virial: bool = False,
+    frozen: Bool[Tensor, "N"] | None = None,
+    rigid: Rigid | None = None,
 ) -> MDState:
     """A state at time zero: Maxwell-Boltzmann velocities, forces, neighbour lists.
 
@@ -103,6 +107,10 @@ def init(
         rotating: leave isolated structures their thermal rotation.
         fixed_center: False under external fields, where momentum means nothing: 3N degrees of freedom.
         exact: scale the velocities to exactly the temperature, rather than draw the kinetic energy too.
+        velocities: Å/fs, to begin with instead; momenta that the run holds at zero are taken out of them.
+        virial: keep the virial beside the forces, for barostats and logs of the pressure.
+        frozen: atoms that never move; momentum then means nothing, as with ``fixed_center=False``.
+        rigid: bonds of fixed length, which the positions satisfy (`heliodor.dynamics.rigid.find_rigid`).
 
     Raises:
         InputError: negative temperature or mass.
@@ -116,21 +124,30 @@ def init(
     if not bool((target >= 0).all()) or not bool((masses > 0).all()):
         raise InputError("temperatures must not be negative and masses must be positive")
 
+    if frozen is not None:
+        frozen, fixed_center = frozen.to(device), False
     generator = torch.Generator(device).manual_seed(seed)
-    noise = torch.randn(system.positions.shape, generator=generator, dtype=torch.float64, device=device)
-    velocities = noise * (BOLTZMANN * target[system.batch] / (KINETIC * masses)).sqrt().unsqueeze(-1)
+    exact = exact and velocities is None
+    if velocities is None:
+        noise = torch.randn(system.positions.shape, generator=generator, dtype=torch.float64, device=device)
+        velocities = noise * (BOLTZMANN * target[system.batch] / (KINETIC * masses)).sqrt().unsqueeze(-1)
+    velocities = velocities.to(device, torch.float64)
+    if frozen is not None:
+        velocities = torch.where(frozen.unsqueeze(-1), 0.0, velocities)
+    if rigid is not None:
+        velocities = constrain_velocities(rigid, system.positions, velocities)
     if fixed_center:
         velocities = without_drift(velocities, masses, system)
         if not rotating:
             velocities = _without_rotation(velocities, masses, system)
-    free = degrees_of_freedom(system, rotating=rotating, fixed_center=fixed_center)
+    free = degrees_of_freedom(system, rotating=rotating, fixed_center=fixed_center, frozen=frozen, rigid=rigid)
     if exact:
         now = _temperature(kinetic_energy_of(velocities, masses, system), free)
         scale = torch.where(now > 0, target / now.clamp_min(1e-300), 0.0).sqrt()
         velocities = velocities * scale[system.batch].unsqueeze(-1)
 
     neighbors = potential.neighbors(system, skin)
-    prediction = evaluate_system(potential, system, neighbors)
+    prediction = evaluate_system(potential, system, neighbors, virial=virial)
     assert prediction.forces is not None
     return MDState(
         system=system,
@@ -143,32 +160,36 @@ def init(
         bath=torch.zeros_like(prediction.energy),
         rng=generator.get_state(),
         fixed_center=fixed_center,
+        virial=prediction.virial,
+        frozen=frozen,
+        rigid=rigid,
         prediction=prediction,
     )
 
 
-def moved(state: MDState, potential: Potential, positions: Float[Tensor, "N 3"], **changes: Any) -> MDState:
-    """The state with its atoms at new positions (Å) and the forces there; other fields as in ``changes``."""
-    system = state.system.replace(positions=positions)
-    prediction, neighbors = evaluate_moved(potential, system, state.neighbors)
+def evaluated(state: MDState, potential: Potential, **changes: Any) -> MDState:
+    """The state with energy, forces (and virial, if it keeps one) at its present positions and cell."""
+    prediction, neighbors = evaluate_moved(potential, state.system, state.neighbors, virial=state.virial is not None)
     assert prediction.forces is not None
     return replace(
         state,
-        system=system,
         forces=prediction.forces,
         energy=prediction.energy,
+        virial=prediction.virial,
         neighbors=neighbors,
         prediction=prediction,
         **changes,
     )
 
 
-def evaluate_moved(potential: Potential, system: System, neighbors: Neighbors) -> tuple[Prediction, Neighbors]:
+def evaluate_moved(
+    potential: Potential, system: System, neighbors: Neighbors, *, virial: bool = False
+) -> tuple[Prediction, Neighbors]:
     """Energy and forces with these lists, rebuilt first if an atom has moved out of their skin."""
     if bool(neighbors.stale(system)):
         check_finite(system)
         neighbors = potential.neighbors(system, neighbors.skin)
-    return evaluate_system(potential, system, neighbors), neighbors
+    return evaluate_system(potential, system, neighbors, virial=virial), neighbors
 
 
 def kinetic_energy(state: MDState) -> Float[Tensor, "B"]:
@@ -193,12 +214,22 @@ def conserved(state: MDState) -> Float[Tensor, "B"]:
     return state.energy + kinetic_energy(state) + state.bath
 
 
-def degrees_of_freedom(system: System, *, rotating: bool, fixed_center: bool = True) -> Float[Tensor, "B"]:
+def degrees_of_freedom(
+    system: System,
+    *,
+    rotating: bool,
+    fixed_center: bool = True,
+    frozen: Bool[Tensor, "N"] | None = None,
+    rigid: Rigid | None = None,
+) -> Float[Tensor, "B"]:
     """Of the velocities of each structure; see `init`."""
     atoms = system.counts.to(torch.float64)
-    if not fixed_center:
-        return 3.0 * atoms
-    free = 3.0 * atoms - 3.0
+    if frozen is not None:
+        atoms = per_structure((~frozen).to(torch.float64), system)
+    held = torch.zeros_like(atoms) if rigid is None else rigid.count
+    if not fixed_center or frozen is not None:
+        return 3.0 * atoms - held
+    free = 3.0 * atoms - 3.0 - held
     if rotating:
         return free
     # an atom has no rotation to lose and a diatomic only two; a linear molecule of three or more atoms bends

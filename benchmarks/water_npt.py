@@ -1,0 +1,107 @@
+"""Water at constant pressure with a machine-learned potential: density, its error, and whether the ensemble is right.
+
+Boxes run side by side in one batch, at (T, P), (T, P + dP) and, if asked, (T + dT, P). The first gives the density; the
+ratio of the distributions of volume (and enthalpy) between them must be what statistical mechanics says (M. R. Shirts,
+J. Chem. Theory Comput. 9, 909 (2013)), which `physical_validation` tests without knowing anything of the model.
+
+    python benchmarks/water_npt.py --model heliodor-mini --minutes 60 --output water_npt.json
+
+Stopped or killed, the same command goes on where it was. Masses of hydrogen are repartitioned (3 amu): averages over
+positions and volumes do not depend on masses, and the timestep can be 1.5 fs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import torch
+
+import heliodor
+from heliodor.dynamics.cell_rescaling import cell_rescaling_step
+from heliodor.dynamics.masses import repartition
+from heliodor.dynamics.minimize import minimize
+from heliodor.dynamics.mtk import mtk_step
+from heliodor.dynamics.pressure import Barostat
+from heliodor.dynamics.restart import load_state, save_state
+from heliodor.dynamics.state import conserved, init, kinetic_energy, temperature
+from heliodor.system import System
+from heliodor.units import BAR, GRAM_PER_CM3
+
+ROOT = Path(__file__).resolve().parents[1]
+COLUMNS = ("potential_eV", "kinetic_eV", "volume_A3", "temperature_K", "conserved_eV")
+
+
+def main() -> None:
+    options = arguments()
+    rows_file, state_file = options.output.with_suffix(".npy"), options.output.with_suffix(".restart")
+    points = [(options.temperature, options.pressure), (options.temperature, options.pressure + options.higher)]
+    points += [(options.temperature + options.warmer, options.pressure)] if options.warmer else []
+    heats = torch.tensor([heat for heat, _ in points]).double()
+    pressures = BAR * torch.tensor([[pressure] * 3 for _, pressure in points]).double()
+    potential = heliodor.load(options.model)
+    barostat = Barostat(pressures, time_constant=options.barostat_time)
+    if state_file.exists():
+        state, extra = load_state(state_file)
+        rows = list(np.load(rows_file)[: extra["rows"]])
+    else:
+        state, rows = start(options, potential, heats), []
+
+    begin, n = time.perf_counter(), len(rows)
+    while time.perf_counter() - begin < 60.0 * options.minutes:
+        for _ in range(options.every):
+            if options.barostat == "scr":
+                state = cell_rescaling_step(
+                    state, potential, options.timestep, temperature=heats, barostat=barostat, friction=1.0
+                )
+            else:
+                state = mtk_step(
+                    state, potential, options.timestep, temperature=heats, barostat=barostat, time_constant=100.0
+                )
+        row = (state.energy, kinetic_energy(state), state.system.volume, temperature(state), conserved(state))
+        rows.append(torch.stack(row).numpy())
+        if len(rows) % 50 == 0:
+            np.save(rows_file, np.stack(rows))
+            save_state(state_file, state, {"rows": len(rows)})
+            each = (time.perf_counter() - begin) / ((len(rows) - n) * options.every)
+            density = float(state.masses.sum() / len(points)) / np.stack(rows)[-200:, 2].mean(0) / GRAM_PER_CM3
+            print(f"{state.time / 1e3:8.2f} ps  {1e3 * each:6.1f} ms/step  g/cm3 {density.round(4)}", flush=True)
+    np.save(rows_file, np.stack(rows))
+    save_state(state_file, state, {"rows": len(rows)})
+
+
+def start(options: argparse.Namespace, potential: heliodor.Potential, heats: torch.Tensor):
+    """Relaxed copies of the box with velocities."""
+    atoms = ase.io.read(options.structure)
+    copies = len(heats)
+    system = System.from_atoms([atoms] * copies)
+    masses = torch.as_tensor(np.tile(atoms.get_masses(), copies))
+    masses = repartition(system, masses, 3.0)
+    relaxed = minimize(System.from_atoms(atoms), potential, fmax=0.2, max_steps=150).system.positions
+    system = system.replace(positions=relaxed.repeat(copies, 1))
+    return init(system, potential, temperature=2 * heats, seed=1, masses=masses, rotating=True, virial=True)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="heliodor-mini")
+    parser.add_argument("--structure", default=ROOT / "examples" / "water_64.xyz")
+    parser.add_argument("--barostat", choices=("scr", "mtk"), default="scr")
+    parser.add_argument("--temperature", type=float, default=300.0, help="K")
+    parser.add_argument("--pressure", type=float, default=1.0, help="bar")
+    parser.add_argument("--warmer", type=float, default=0.0, help="K")
+    parser.add_argument("--higher", type=float, default=1400.0, help="bar")
+    parser.add_argument("--barostat-time", type=float, default=500.0, help="fs")
+    parser.add_argument("--timestep", type=float, default=1.5, help="fs")
+    parser.add_argument("--every", type=int, default=10, help="steps between samples")
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--output", type=Path, default=Path("water_npt.json"))
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()

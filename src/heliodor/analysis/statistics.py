@@ -1,0 +1,194 @@
+"""Statistics of correlated series: how many independent samples, what error of the mean, from where on in equilibrium.
+
+Series are plain numpy arrays [T] in whatever unit; times are counted in samples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from heliodor.errors import InputError
+
+SHORTEST = 10
+"""Values below which nothing is said about correlation."""
+
+LONE = 3
+"""Lags always summed, so that a first noisy zero of the correlation does not end the sum (Chodera et al. 2007)."""
+
+STARTS = 100
+"""Trial starts of the equilibrated region; a finer grid changes the effective samples by less than 1 %."""
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Of a correlated series.
+
+    Attributes:
+        mean: in the unit of the series.
+        error: standard error of the mean, same unit.
+        inefficiency: samples per independent sample, >= 1.
+        effective: number of independent samples.
+    """
+
+    mean: float
+    error: float
+    inefficiency: float
+    effective: float
+
+
+@dataclass(frozen=True)
+class Equilibrated:
+    """The part of a series that holds most independent samples.
+
+    Attributes:
+        start: index of its first sample.
+        inefficiency, effective: of that part, as in `Mean`.
+    """
+
+    start: int
+    inefficiency: float
+    effective: float
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Standard error of the mean from blocks of growing size.
+
+    Attributes:
+        sizes: [K] samples per block: 1, 2, 4, ...
+        errors: [K] standard error of the mean if blocks were independent; rises to a plateau.
+        uncertainties: [K] of those errors.
+        error: on the plateau; without one the largest, which is then too small.
+        plateau: whether blocks long enough to be independent were found.
+    """
+
+    sizes: np.ndarray
+    errors: np.ndarray
+    uncertainties: np.ndarray
+    error: float
+    plateau: bool
+
+
+def autocorrelation(series: np.ndarray) -> np.ndarray:
+    """C(t) = <δx(0) δx(t)> / <δx²> for t = 0..T-1, each lag divided by its own number of products; by FFT.
+
+    A series that does not vary has C = 0 beyond t = 0.
+
+    Raises:
+        InputError: fewer than `SHORTEST` values, or not finite.
+    """
+    x = _checked(series)
+    n = len(x)
+    x = x - x.mean()
+    spectrum = np.fft.rfft(x, 1 << (2 * n - 1).bit_length())
+    products = np.fft.irfft(spectrum * spectrum.conj())[:n] / np.arange(n, 0, -1)
+    variance = products[0]
+    if variance <= (1e-14 * max(1.0, float(np.abs(series).max()))) ** 2:
+        return np.eye(1, n)[0]
+    correlation: np.ndarray = products / variance
+    return correlation
+
+
+def inefficiency(series: np.ndarray) -> float:
+    """Statistical inefficiency g = 1 + 2τ: samples per independent sample (Chodera et al., JCTC 3, 26 (2007)).
+
+    The sum g = 1 + 2 Σ (1 - t/T) C(t) ends where C first falls to zero, for beyond it is noise. From fewer than about
+    20 independent samples it comes out too small, because the mean subtracted is the series' own.
+
+    Raises:
+        InputError: fewer than `SHORTEST` values, or not finite.
+    """
+    correlation = autocorrelation(series)
+    n = len(correlation)
+    crossed = np.flatnonzero(correlation[LONE + 1 :] <= 0.0)
+    end = LONE + 1 + (int(crossed[0]) if len(crossed) else n - LONE - 1)
+    lags = np.arange(1, end)
+    return max(1.0, float(1.0 + 2.0 * ((1.0 - lags / n) * correlation[1:end]).sum()))
+
+
+def correlation_time(series: np.ndarray) -> float:
+    """Integrated autocorrelation time τ = (g - 1)/2, in samples.
+
+    Raises:
+        InputError: fewer than `SHORTEST` values, or not finite.
+    """
+    return 0.5 * (inefficiency(series) - 1.0)
+
+
+def correlated_mean(series: np.ndarray) -> Mean:
+    """Mean of a stationary series with its standard error s √(g/T), where s² = Σ δx² / (T - g).
+
+    From 20 independent samples two standard errors cover the truth in about 9 cases of 10, from 100 on in 19 of 20.
+
+    Raises:
+        InputError: fewer than `SHORTEST` values, or not finite.
+    """
+    x = _checked(series)
+    g = inefficiency(x)
+    # the mean's own error narrows the spread around it: T - g rather than T - 1 for correlated samples
+    return Mean(float(x.mean()), float(x.std() * np.sqrt(g / max(len(x) - g, 0.5 * len(x)))), g, len(x) / g)
+
+
+def block_average(series: np.ndarray) -> Blocks:
+    """Error of the mean by blocking: neighbours averaged in pairs, again and again.
+
+    Flyvbjerg & Petersen, J. Chem. Phys. 91, 461 (1989). The plateau is taken at the smallest blocks of B samples with
+    B³ > 2 T (error_B/error_1)⁴, where blocks are long against the correlation and still many (Lee et al., Phys. Rev. E
+    83, 066706 (2011)).
+
+    Raises:
+        InputError: fewer than `SHORTEST` values, or not finite.
+    """
+    x = _checked(series)
+    total = len(x)
+    sizes, errors, uncertainties = [], [], []
+    size = 1
+    while len(x) >= 2:
+        error = np.sqrt(x.var() / (len(x) - 1))
+        sizes.append(size)
+        errors.append(error)
+        uncertainties.append(error / np.sqrt(2.0 * (len(x) - 1)))
+        pairs = len(x) // 2
+        x = 0.5 * (x[0 : 2 * pairs : 2] + x[1 : 2 * pairs : 2])
+        size *= 2
+    first = max(errors[0], np.finfo(float).tiny)
+    for size, error in zip(sizes, errors, strict=True):
+        if size**3 > 2.0 * total * (error / first) ** 4:
+            return Blocks(np.array(sizes), np.array(errors), np.array(uncertainties), float(error), True)
+    return Blocks(np.array(sizes), np.array(errors), np.array(uncertainties), float(max(errors)), False)
+
+
+def equilibrated(series: np.ndarray, latest: float = 0.9) -> Equilibrated:
+    """Where equilibrium begins: the start that leaves most independent samples (Chodera, JCTC 12, 1799 (2016)).
+
+    What relaxes at the beginning looks like a long correlation; leaving it out costs samples but shortens that.
+
+    Args:
+        latest: fraction of the series after which no start is tried.
+
+    Raises:
+        InputError: fewer than `SHORTEST` values, or not finite.
+    """
+    x = _checked(series)
+    last = max(0, min(int(latest * len(x)), len(x) - SHORTEST))
+    found = []
+    for start in np.unique(np.linspace(0, last, STARTS).astype(int)).tolist():
+        g = inefficiency(x[start:])
+        found.append(Equilibrated(start, g, (len(x) - start) / g))
+    return max(found, key=lambda trial: trial.effective)
+
+
+def _checked(series: np.ndarray) -> np.ndarray:
+    x = np.asarray(series, dtype=np.float64)
+    if x.ndim != 1:
+        raise InputError(f"statistics are of one series of numbers, not of an array of shape {x.shape}")
+    if len(x) < SHORTEST:
+        raise InputError(
+            f"{len(x)} values are too few to tell how correlated they are, {SHORTEST} the least: "
+            "log more often or run longer"
+        )
+    if not np.isfinite(x).all():
+        raise InputError(f"value {int(np.flatnonzero(~np.isfinite(x))[0])} of the series is not a finite number")
+    return x
