@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from ase.build import bulk
-from solvable import start, thermal
+from solvable import Crystal, sampled, sigmas, start, thermal
 from toys import LennardJones, Spring
 
 from heliodor.dynamics import csvr_step, kinetic_energy, langevin_step
@@ -121,6 +121,19 @@ def test_thermostats(name, crystals):
     assert deviations(states, "NVT").max() < 4
 
 
+@pytest.mark.parametrize("name", THERMOSTATS)
+def test_heat_capacity_of_a_harmonic_crystal(name):
+    """<U> = f kT/2 and <δU²> = f (kT)²/2, the potential's half of the heat capacity f k of Dulong and Petit."""
+    step, options = THERMOSTATS[name]
+    crystal, temperature = Crystal(k=0.1), 100.0
+    state = start(crystal.copies(800, temperature, seed=1), crystal, temperature, seed=2)
+    state = thermal(state, None, temperature, 60.0, seed=3)
+    rows = sampled(state, step, crystal, 4.0, 4, 25, lambda state: state.energy, temperature=temperature, **options)[0]
+    half, kt = 0.5 * float(state.degrees_of_freedom[0]), BOLTZMANN * temperature
+    assert abs(sigmas(rows, half * kt)) < 4
+    assert abs(sigmas(np.square(rows - half * kt), half * kt**2)) < 4
+
+
 def test_three_percent_too_much_noise_is_seen(crystals):
     """What the tests above are worth: the same length of the same run, noise and with it the temperature off."""
     states, state = [], crystals
@@ -164,7 +177,7 @@ def test_molecules_share_their_energy():
     """Translation, rotation and vibration of two triangles each have kT/2 for each degree of freedom."""
     copies, temperature, potential = 600, 300.0, Spring(5.0)
     triangle = np.array([[0.0, 0.0, 0.0], [2.0, 0.0, 0.0], [1.0, 3.0**0.5, 0.0]])
-    atoms = ase.Atoms("NOFNOF", np.concatenate([triangle, triangle + [15.0, 0.0, 0.0]]))
+    atoms = ase.Atoms("NOFNOF", np.concatenate([triangle, triangle + np.array([15.0, 0.0, 0.0])]))
     # a centre of mass at rest would tie the two translations together
     state = start(System.from_atoms([atoms] * copies), potential, temperature, fixed_center=False)
     for _ in range(150):

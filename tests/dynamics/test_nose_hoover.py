@@ -86,7 +86,7 @@ def test_going_back_leads_to_the_start(name):
     ):
         torch.testing.assert_close(a, b, atol=1e-9, rtol=0)
     if name.startswith("mtk"):
-        assert (there.system.cell - begun.system.cell).abs().max() > 0.03
+        assert (there.system.cell - begun.system.cell).abs().max() > 0.005
 
 
 @pytest.mark.parametrize("name", ["nve", "nose-hoover", "mtk in-plane", "mtk triclinic", "mtk enthalpy"])
@@ -191,7 +191,7 @@ def test_chains_need_a_temperature():
     state = init(System.from_atoms(cluster(3)), Morse(), temperature=100.0)
     with pytest.raises(InputError, match="above zero"):
         nose_hoover_step(state, Morse(), 1.0, temperature=0.0, time_constant=20.0)
-    with pytest.raises(InputError, match="rigid"):
-        frozen = start(CRYSTAL.copies(1, T), CRYSTAL, T, frozen=torch.tensor([True, False, False, False]))
+    frozen = start(CRYSTAL.copies(1, T), CRYSTAL, T, frozen=torch.tensor([True, False, False, False]))
+    with pytest.raises(InputError, match="moves every atom"):
         STEPS["mtk isotropic"](frozen, CRYSTAL, 1.0)
     assert float(temperature(state)) > 0

@@ -85,8 +85,9 @@ def cell_rescaled(
         # a slab has no volume and needs one for the barostat's speed only: that of condensed matter
         measure = torch.where(system.pbc.all(-1), measure, VOLUME_PER_ATOM * system.counts.to(dtype))
         # it does not change with the area, and so leaves nothing to cancel the kT of the measure dA
-        missing = torch.where(system.pbc.all(-1), 0.0, thermal).view(-1, 1, 1) * torch.eye(3, dtype=dtype, device=device)
-        force = force + project(missing, barostat.coupling)
+        missing = torch.where(system.pbc.all(-1), 0.0, thermal).view(-1, 1, 1)
+        identity = torch.eye(3, dtype=dtype, device=device)
+        force = force + project(missing * identity, barostat.coupling)
     rate = (barostat.compressibility * dt / (3.0 * barostat.time_constant)) / measure
     wander = (2.0 * thermal * rate).sqrt()
     strain = rate.view(-1, 1, 1) * force + wander.view(-1, 1, 1) * noise
