@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from heliodor.dynamics.cell_rescaling import cell_rescaling_step
-from heliodor.dynamics.integrators import nve_step
-from heliodor.dynamics.langevin import langevin_step
-from heliodor.dynamics.mtk import mtk_step
-from heliodor.dynamics.nose_hoover import nose_hoover_step
-from heliodor.dynamics.pressure import Barostat
-from heliodor.dynamics.rescaling import csvr_step
 from heliodor.dynamics.state import conserved, init
+from heliodor.dynamics.steps.cell_rescaling import cell_rescaling_step
+from heliodor.dynamics.steps.integrators import nve_step
+from heliodor.dynamics.steps.langevin import langevin_step
+from heliodor.dynamics.steps.mtk import mtk_step
+from heliodor.dynamics.steps.nose_hoover import nose_hoover_step
+from heliodor.dynamics.steps.pressure import Barostat
+from heliodor.dynamics.steps.rescaling import csvr_step
 from heliodor.system import System
 from heliodor.units import BAR
 

@@ -24,9 +24,9 @@ import torch
 from ase.build import bulk
 
 from heliodor.dynamics import init
-from heliodor.dynamics.cell_rescaling import cell_rescaling_step
-from heliodor.dynamics.mtk import mtk_step
-from heliodor.dynamics.pressure import Barostat
+from heliodor.dynamics.steps.cell_rescaling import cell_rescaling_step
+from heliodor.dynamics.steps.mtk import mtk_step
+from heliodor.dynamics.steps.pressure import Barostat
 from heliodor.system import System
 from heliodor.units import BAR, KJ_PER_MOL
 

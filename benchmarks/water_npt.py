@@ -21,13 +21,13 @@ import numpy as np
 import torch
 
 import heliodor
-from heliodor.dynamics.cell_rescaling import cell_rescaling_step
-from heliodor.dynamics.masses import repartition
-from heliodor.dynamics.minimize import minimize
-from heliodor.dynamics.mtk import mtk_step
-from heliodor.dynamics.pressure import Barostat
-from heliodor.dynamics.restart import load_state, save_state
+from heliodor.dynamics.constraints.masses import repartition
+from heliodor.dynamics.files.restart import load_state, save_state
+from heliodor.dynamics.relax.minimize import minimize
 from heliodor.dynamics.state import conserved, init, kinetic_energy, temperature
+from heliodor.dynamics.steps.cell_rescaling import cell_rescaling_step
+from heliodor.dynamics.steps.mtk import mtk_step
+from heliodor.dynamics.steps.pressure import Barostat
 from heliodor.system import System
 from heliodor.units import BAR, GRAM_PER_CM3
 

@@ -20,7 +20,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from PIL import Image
 
 import heliodor
-from heliodor.dynamics.trajectory import read_trajectory
+from heliodor.dynamics.files.trajectory import read_trajectory
 from heliodor.errors import InputError
 from support import shared
 

@@ -17,7 +17,7 @@ import pytest
 from ase.build import molecule
 
 import heliodor
-from heliodor.dynamics.trajectory import read_trajectory
+from heliodor.dynamics.files.trajectory import read_trajectory
 
 MD = ("--model", "heliodor-mini", "--device", "cpu", "--seed", 4)
 

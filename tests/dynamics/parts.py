@@ -10,9 +10,9 @@ from pathlib import Path
 from toys import LennardJones, argon_box
 
 from heliodor.dynamics import csvr_step, init, langevin_step, nve_step, open_writer
-from heliodor.dynamics.log import Log
+from heliodor.dynamics.files.log import Log
+from heliodor.dynamics.files.restart import load_state, save_state
 from heliodor.dynamics.loop import Ended, Schedule, run_loop
-from heliodor.dynamics.restart import load_state, save_state
 from heliodor.potential import evaluate_system
 from heliodor.system import System
 

@@ -12,11 +12,11 @@ from ase.neighborlist import neighbor_list
 from torch import Tensor
 
 from heliodor.dynamics import init
-from heliodor.dynamics.coupling import AXES, project
-from heliodor.dynamics.extended import Chain, Piston
-from heliodor.dynamics.nose_hoover import LINKS
-from heliodor.dynamics.pressure import Barostat
 from heliodor.dynamics.state import MDState
+from heliodor.dynamics.steps.coupling import AXES, project
+from heliodor.dynamics.steps.extended import Chain, Piston
+from heliodor.dynamics.steps.nose_hoover import LINKS
+from heliodor.dynamics.steps.pressure import Barostat
 from heliodor.neighbors import Neighbors
 from heliodor.potential import Potential, Terms
 from heliodor.system import System
@@ -131,7 +131,7 @@ def stretched(system: System, factors: Tensor) -> System:
 def thermal(state: MDState, barostat: Barostat | None, temperature: float, time_constant: float, seed: int) -> MDState:
     """The state with chains and piston moving as they do in equilibrium, so that a right ensemble stays as it is.
 
-    Gaussians with the masses that `heliodor.dynamics.nose_hoover` and `mtk` document.
+    Gaussians with the masses that `heliodor.dynamics.steps.nose_hoover` and `mtk` document.
     """
     draw = torch.Generator().manual_seed(seed)
     structures = state.system.n_structures

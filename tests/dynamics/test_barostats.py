@@ -10,11 +10,11 @@ import torch
 from scipy import stats
 from solvable import Crystal, IdealGas, gas, hydrostatic, joined, sampled, sigmas, start, stretched, thermal
 
-from heliodor.dynamics import cell_rescaling
-from heliodor.dynamics.cell_rescaling import cell_rescaled, cell_rescaling_step
-from heliodor.dynamics.coupling import COUPLINGS
-from heliodor.dynamics.mtk import mtk_step
-from heliodor.dynamics.pressure import Barostat, area, pressure, pull
+from heliodor.dynamics.steps import cell_rescaling
+from heliodor.dynamics.steps.cell_rescaling import cell_rescaled, cell_rescaling_step
+from heliodor.dynamics.steps.coupling import COUPLINGS
+from heliodor.dynamics.steps.mtk import mtk_step
+from heliodor.dynamics.steps.pressure import Barostat, area, pressure, pull
 from heliodor.units import BOLTZMANN
 
 ATOMS, COPIES = 4, 150

@@ -4,7 +4,7 @@ import ase
 import pytest
 import torch
 
-from heliodor.dynamics.bonds import (
+from heliodor.dynamics.watch.bonds import (
     bonded_pairs,
     broken_bonds,
     canonical,

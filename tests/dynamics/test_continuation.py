@@ -9,7 +9,7 @@ import torch
 from toys import LennardJones, Morse, argon_box, cluster
 
 from heliodor.dynamics import read_trajectory
-from heliodor.dynamics.restart import load_state
+from heliodor.dynamics.files.restart import load_state
 from heliodor.dynamics.run import restart, simulate
 from heliodor.errors import CheckpointError, InputError
 

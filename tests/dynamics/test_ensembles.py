@@ -16,10 +16,10 @@ from solvable import Crystal, sampled, sigmas, start, thermal
 from toys import LennardJones, Spring
 
 from heliodor.dynamics import csvr_step, kinetic_energy, langevin_step
-from heliodor.dynamics.cell_rescaling import cell_rescaling_step
-from heliodor.dynamics.mtk import mtk_step
-from heliodor.dynamics.nose_hoover import nose_hoover_step
-from heliodor.dynamics.pressure import Barostat
+from heliodor.dynamics.steps.cell_rescaling import cell_rescaling_step
+from heliodor.dynamics.steps.mtk import mtk_step
+from heliodor.dynamics.steps.nose_hoover import nose_hoover_step
+from heliodor.dynamics.steps.pressure import Barostat
 from heliodor.system import System
 from heliodor.units import BAR, BOLTZMANN, KJ_PER_MOL
 

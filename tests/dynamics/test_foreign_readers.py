@@ -13,7 +13,7 @@ from ase.geometry import cell_to_cellpar
 from toys import LennardJones, Spring, argon_box, cluster
 
 from heliodor.dynamics import init, nve_step, open_writer, read_trajectory
-from heliodor.dynamics.dcd import standard_orientation
+from heliodor.dynamics.files.dcd import standard_orientation
 from heliodor.dynamics.state import per_atom
 from heliodor.errors import InputError
 from heliodor.system import System

@@ -12,7 +12,7 @@ from test_restart import NAMES, same, same_trajectories
 
 import heliodor
 from heliodor.dynamics import read_trajectory
-from heliodor.dynamics.restart import load_state
+from heliodor.dynamics.files.restart import load_state
 
 KILLS = 4
 RUNS = 13

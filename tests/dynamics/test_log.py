@@ -11,8 +11,8 @@ from ase.geometry import cell_to_cellpar
 from toys import LennardJones, argon_box, cluster
 
 from heliodor.dynamics import init, nve_step
-from heliodor.dynamics.log import Log
-from heliodor.dynamics.storage import StorageError
+from heliodor.dynamics.files.log import Log
+from heliodor.dynamics.files.storage import StorageError
 from heliodor.errors import InputError
 from heliodor.potential import evaluate_system
 from heliodor.system import System

@@ -8,10 +8,10 @@ from parts import Charged, begin, go
 from toys import Morse
 
 from heliodor.dynamics import nve_step, read_trajectory
-from heliodor.dynamics.log import Log
+from heliodor.dynamics.files.log import Log
+from heliodor.dynamics.files.restart import load_state
+from heliodor.dynamics.files.storage import StorageError
 from heliodor.dynamics.loop import STAGES, Schedule, run_loop
-from heliodor.dynamics.restart import load_state
-from heliodor.dynamics.storage import StorageError
 from heliodor.errors import SimulationError
 
 

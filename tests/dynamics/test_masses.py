@@ -6,7 +6,7 @@ import torch
 from ase.build import molecule
 from ase.data import atomic_masses
 
-from heliodor.dynamics.masses import repartition
+from heliodor.dynamics.constraints.masses import repartition
 from heliodor.errors import InputError
 from heliodor.system import System
 

@@ -9,7 +9,7 @@ import torch
 from toys import LennardJones, Morse, cluster
 
 from heliodor.dynamics import minimize
-from heliodor.dynamics.minimize import METHODS
+from heliodor.dynamics.relax.minimize import METHODS
 from heliodor.system import System
 
 pytestmark = pytest.mark.parametrize("method", METHODS)

@@ -11,9 +11,9 @@ from scipy.optimize import minimize_scalar
 from toys import LennardJones
 
 from heliodor.dynamics import minimize
-from heliodor.dynamics.coupling import COUPLINGS, project
-from heliodor.dynamics.landscape import landscape, look
-from heliodor.dynamics.minimize import METHODS
+from heliodor.dynamics.relax.landscape import landscape, look
+from heliodor.dynamics.relax.minimize import METHODS
+from heliodor.dynamics.steps.coupling import COUPLINGS, project
 from heliodor.engines.ase import Calculator
 from heliodor.errors import InputError
 from heliodor.potential import evaluate_system

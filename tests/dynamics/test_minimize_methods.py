@@ -11,7 +11,7 @@ from toys import LennardJones, Morse, Poisoned, Toy, Wells, cluster
 
 import heliodor
 from heliodor.dynamics import minimize
-from heliodor.dynamics.minimize import METHODS
+from heliodor.dynamics.relax.minimize import METHODS
 from heliodor.engines.ase import Calculator
 from heliodor.errors import InputError, SimulationError
 from heliodor.system import System

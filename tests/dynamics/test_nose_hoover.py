@@ -11,11 +11,11 @@ from solvable import Crystal, hydrostatic, start, thermal
 from toys import Morse, cluster
 
 from heliodor.dynamics import conserved, csvr_step, init, langevin_step, nve_step, temperature
-from heliodor.dynamics.cell_rescaling import cell_rescaling_step
-from heliodor.dynamics.coupling import COUPLINGS
-from heliodor.dynamics.mtk import mtk_step
-from heliodor.dynamics.nose_hoover import nose_hoover_step
-from heliodor.dynamics.pressure import Barostat
+from heliodor.dynamics.steps.cell_rescaling import cell_rescaling_step
+from heliodor.dynamics.steps.coupling import COUPLINGS
+from heliodor.dynamics.steps.mtk import mtk_step
+from heliodor.dynamics.steps.nose_hoover import nose_hoover_step
+from heliodor.dynamics.steps.pressure import Barostat
 from heliodor.engines.ase import Calculator
 from heliodor.errors import InputError
 from heliodor.system import System

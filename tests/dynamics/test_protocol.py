@@ -92,9 +92,9 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
         run_protocol(argon_box(), potential, stages(short.replace('"20:60"', '"20:70"')), tmp_path, progress=False)
     with pytest.raises(InputError, match="another structure"):
         run_protocol(argon_box(seed=1), potential, stages(short), tmp_path, progress=False)
+    other = LennardJones(cutoff=5.5)
+    other.anchor.data.fill_(1.0)
     with pytest.raises(InputError, match="another model"):
-        other = LennardJones(cutoff=5.5)
-        other.anchor.data.fill_(1.0)
         run_protocol(argon_box(), other, stages(short), tmp_path, progress=False)
     (tmp_path / "protocol.json").write_text("{")
     with pytest.raises(InputError, match="damaged"):
@@ -103,7 +103,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
 
 def test_a_required_minimum_that_is_not_reached(tmp_path):
     text = "stages: [{minimize: {fmax: 1.0e-9, steps: 3, required: true}}]"
-    with pytest.raises(SimulationError, match="stage minimize: .*not converged"):
+    with pytest.raises(SimulationError, match=r"stage minimize: .*not converged"):
         run_protocol(argon_box(), LennardJones(cutoff=5.5), stages(text), tmp_path)
 
 

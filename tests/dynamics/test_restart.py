@@ -14,10 +14,10 @@ from safetensors.torch import load_file, save_file
 from toys import LennardJones, Morse, argon_box, cluster
 
 from heliodor.dynamics import init, nve_step
-from heliodor.dynamics.extended import Chain, Piston
-from heliodor.dynamics.restart import load_state, save_state
-from heliodor.dynamics.rigid_bonds import find_rigid
-from heliodor.dynamics.storage import StorageError
+from heliodor.dynamics.constraints.rigid_bonds import find_rigid
+from heliodor.dynamics.files.restart import load_state, save_state
+from heliodor.dynamics.files.storage import StorageError
+from heliodor.dynamics.steps.extended import Chain, Piston
 from heliodor.errors import CheckpointError
 from heliodor.neighbors import find_neighbors
 from heliodor.system import System
@@ -127,7 +127,7 @@ def test_a_run_can_move_to_another_kind_of_device(tmp_path):
         metadata = json.loads(file.read(length))["__metadata__"]
     assert json.loads(metadata["heliodor"])["device"] == "cpu"
     # pretend it came from a GPU, whose generator state is 16 bytes
-    import heliodor.dynamics.restart as module
+    import heliodor.dynamics.files.restart as module
 
     header = json.loads(metadata["heliodor"]) | {"device": "cuda"}
     tensors = load_file(path) | {"rng": torch.arange(16, dtype=torch.uint8)}
@@ -173,7 +173,7 @@ def test_foreign_files_are_refused(tmp_path):
 
 def rewritten(path, change):
     """The file with its header changed and its digest made to fit."""
-    import heliodor.dynamics.restart as module
+    import heliodor.dynamics.files.restart as module
 
     with open(path, "rb") as file:
         length = struct.unpack("<Q", file.read(8))[0]

@@ -12,7 +12,7 @@ from ase.constraints import FixAtoms, FixBondLength
 from toys import Morse, Spring, cluster
 
 from heliodor.dynamics import init, langevin_step
-from heliodor.dynamics.restraints import (
+from heliodor.dynamics.restraints.restrained import (
     TERM,
     AngleRestraint,
     DihedralRestraint,
@@ -23,7 +23,7 @@ from heliodor.dynamics.restraints import (
     read_restraints,
     to_dict,
 )
-from heliodor.dynamics.springs import angle, dihedral, isotropic_spring, nearest, spring
+from heliodor.dynamics.restraints.springs import angle, dihedral, isotropic_spring, nearest, spring
 from heliodor.errors import InputError
 from heliodor.potential import evaluate_system
 from heliodor.system import System

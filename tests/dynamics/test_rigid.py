@@ -8,7 +8,7 @@ from ase.build import molecule
 from ase.data import atomic_masses
 from toys import Morse
 
-from heliodor.dynamics.rigid import (
+from heliodor.dynamics.constraints.rigid import (
     constrain_positions,
     constrain_velocities,
     find_rigid,
@@ -17,7 +17,7 @@ from heliodor.dynamics.rigid import (
     group_virial,
     scale_groups,
 )
-from heliodor.dynamics.shake import shake
+from heliodor.dynamics.constraints.shake import shake
 from heliodor.errors import InputError, SimulationError
 from heliodor.potential import evaluate_system
 from heliodor.system import System

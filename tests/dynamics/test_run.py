@@ -135,6 +135,50 @@ def test_existing_files_are_refused(tmp_path, name):
     assert run.steps == 5
 
 
+def slab():
+    box = argon_box(3)
+    box.cell[2, 2] = 40.0
+    box.pbc = [True, True, False]
+    return box
+
+
+def test_slabs_couple_in_their_plane_only(tmp_path):
+    options = {"steps": 30, "timestep": 4.0, "temperature": 60.0, "output": tmp_path / "run.h5"} | QUIET
+    run = simulate(
+        slab(), LennardJones(cutoff=5.5), ensemble="npt", coupling="in-plane", surface_tension=20, pressure=0, **options
+    )
+    cell = run.atoms.cell.array
+    assert cell[0, 0] == pytest.approx(cell[1, 1], abs=1e-9)
+    assert abs(cell[0, 0] - slab().cell[0, 0]) > 1e-4
+    assert cell[2, 2] == 40.0
+    assert np.isfinite(run.log["conserved_eV"]).all()
+    for coupling in ("isotropic", "semi-isotropic", "anisotropic", "triclinic"):
+        with pytest.raises(InputError, match="along a direction in which it is not periodic"):
+            simulate(slab(), LennardJones(cutoff=5.5), ensemble="npt", coupling=coupling, **options | {"output": None})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"coupling": "cubic"}, "coupling must be one of"),
+        ({"pressure": "1,2"}, "isotropic coupling has one pressure"),
+        ({"pressure": "1,2,3,4"}, "give one, two"),
+        ({"pressure": "high"}, "cannot read 'high' as a pressure in bar"),
+        ({"pressure": 1e9}, "not a pressure in bar"),
+        ({"pressure": [1.0, 2.0]}, "2 pressures for 1 structure"),
+        ({"coupling": "semi-isotropic", "pressure": "1,2,3"}, "one pressure for x and y"),
+        ({"surface_tension": 30.0}, "needs semi-isotropic or in-plane"),
+        ({"coupling": "semi-isotropic", "pressure": "1,2", "surface_tension": 3.0}, "not both"),
+        ({"compressibility": -1.0}, "compressibility"),
+        ({"barostat_time_constant": "slow"}, "as a time"),
+        ({"barostat": "mtk", "constraints": "h-bonds"}, "no bonds to hydrogen|rigid"),
+    ],
+)
+def test_pressures_that_make_no_sense(options, message):
+    with pytest.raises(InputError, match=message):
+        simulate(argon_box(), LennardJones(cutoff=5.5), ensemble="npt", steps=3, output=None, **options, **QUIET)
+
+
 def test_the_model_is_asked_first():
     with pytest.raises(ModelError, match="U"):
         simulate(ase.Atoms("U2", [[0, 0, 0], [0, 0, 2]]), Morse(), steps=5, output=None, **QUIET)

@@ -4,7 +4,7 @@ import pytest
 from ase.build import molecule
 from toys import cluster
 
-from heliodor.dynamics.selection import select_atoms
+from heliodor.dynamics.files.selection import select_atoms
 from heliodor.errors import InputError
 from heliodor.system import System
 

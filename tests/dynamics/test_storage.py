@@ -13,10 +13,10 @@ from parts import go
 from test_restart import NAMES, same, same_trajectories
 from toys import Wells, cluster
 
-import heliodor.dynamics.storage as storage
+import heliodor.dynamics.files.storage as storage
 from heliodor.dynamics import init, open_writer, read_trajectory
-from heliodor.dynamics.restart import load_state
-from heliodor.dynamics.storage import AppendFile, StorageError, write_durably
+from heliodor.dynamics.files.restart import load_state
+from heliodor.dynamics.files.storage import AppendFile, StorageError, write_durably
 from heliodor.errors import InputError
 from heliodor.system import System
 

@@ -8,7 +8,7 @@ from scipy import integrate, stats
 from toys import Morse, Spring, Wells, cluster, dimers
 
 from heliodor.dynamics import conserved, csvr_step, init, kinetic_energy, langevin_step, minimize, temperature
-from heliodor.dynamics.rescaling import rescaled
+from heliodor.dynamics.steps.rescaling import rescaled
 from heliodor.system import System
 from heliodor.units import ACCELERATION, BOLTZMANN
 

@@ -16,8 +16,9 @@ import torch
 from toys import LennardJones, Morse, argon_box, cluster
 
 import heliodor
-from heliodor.dynamics import h5md_resume, init, nve_step, open_writer, read_trajectory
-from heliodor.dynamics.storage import StorageError
+from heliodor.dynamics import init, nve_step, open_writer, read_trajectory
+from heliodor.dynamics.files import h5md_resume
+from heliodor.dynamics.files.storage import StorageError
 from heliodor.errors import InputError
 from heliodor.potential import Terms
 from heliodor.system import System

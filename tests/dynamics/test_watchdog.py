@@ -13,12 +13,12 @@ from toys import LennardJones, Morse, Spring, argon_box, cluster, dimers
 
 import heliodor
 from heliodor.doubt import Doubt
-from heliodor.dynamics.bonds import formed_bonds
-from heliodor.dynamics.checks import broken_bonds
-from heliodor.dynamics.integrators import nve_step
-from heliodor.dynamics.langevin import langevin_step
 from heliodor.dynamics.state import evaluate_moved, init
-from heliodor.dynamics.watchdog import Watch, WatchWarning
+from heliodor.dynamics.steps.integrators import nve_step
+from heliodor.dynamics.steps.langevin import langevin_step
+from heliodor.dynamics.watch.bonds import formed_bonds
+from heliodor.dynamics.watch.checks import broken_bonds
+from heliodor.dynamics.watch.watchdog import Watch, WatchWarning
 from heliodor.errors import InputError, SimulationError
 from heliodor.system import System
 

@@ -6,9 +6,9 @@ from test_watchdog import at, start, watch_over, water
 from toys import Poisoned, cluster
 
 from heliodor.dynamics import read_trajectory
-from heliodor.dynamics.integrators import nve_step
-from heliodor.dynamics.trouble import EPISODES, KEPT_LEAST, Trouble
-from heliodor.dynamics.watchdog import WatchWarning
+from heliodor.dynamics.steps.integrators import nve_step
+from heliodor.dynamics.watch.trouble import EPISODES, KEPT_LEAST, Trouble
+from heliodor.dynamics.watch.watchdog import WatchWarning
 from heliodor.errors import SimulationError
 
 

@@ -129,7 +129,7 @@ def _begin(
 ) -> Run:
     from heliodor.cli.reading import read_structure
     from heliodor.dynamics.ensemble import words
-    from heliodor.dynamics.files import named
+    from heliodor.dynamics.files.names import named
     from heliodor.dynamics.provenance import sha256_of
     from heliodor.dynamics.run import simulate
     from heliodor.dynamics.settings import from_mapping

@@ -93,10 +93,10 @@ def opt(
 
     from heliodor.cli.reading import read_structure
     from heliodor.cli.writing import check_writable, write_structure
-    from heliodor.dynamics.frozen import frozen_from
-    from heliodor.dynamics.landscape import landscape
     from heliodor.dynamics.loop import interruptible
-    from heliodor.dynamics.minimize import METHODS, minimize
+    from heliodor.dynamics.relax.landscape import landscape
+    from heliodor.dynamics.relax.minimize import METHODS, minimize
+    from heliodor.dynamics.restraints.frozen import frozen_from
     from heliodor.errors import InputError, SimulationError
     from heliodor.system import System
     from heliodor.units import BAR

@@ -9,7 +9,7 @@ from heliodor.cli.common import describe_cell
 if TYPE_CHECKING:
     import ase
 
-    from heliodor.dynamics.minimize import Minimized
+    from heliodor.dynamics.relax.minimize import Minimized
 
 
 def report(relaxed: Minimized, atoms: ase.Atoms) -> tuple[dict[str, Any], list[tuple[str, str]]]:

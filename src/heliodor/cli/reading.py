@@ -85,7 +85,7 @@ def _kind(path: Path) -> str:
 
 def _read(path: Path, kind: str) -> list[ase.Atoms]:
     if kind == "H5MD":
-        from heliodor.dynamics.trajectory import read_trajectory
+        from heliodor.dynamics.files.trajectory import read_trajectory
 
         return read_trajectory(path)
     import ase.io

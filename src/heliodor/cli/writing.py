@@ -20,7 +20,7 @@ def check_writable(path: Path, overwrite: bool) -> str:
     """
     from ase.io.formats import UnknownFileTypeError, filetype, ioformats
 
-    from heliodor.dynamics.trajectory import refuse_existing
+    from heliodor.dynamics.files.trajectory import refuse_existing
 
     refuse_existing(path, overwrite)
     try:

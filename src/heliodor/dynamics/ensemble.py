@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from heliodor.dynamics.cell_rescaling import cell_rescaling_step
-from heliodor.dynamics.integrators import nve_step
-from heliodor.dynamics.langevin import langevin_step
-from heliodor.dynamics.mtk import mtk_step
-from heliodor.dynamics.nose_hoover import nose_hoover_step
-from heliodor.dynamics.rescaling import csvr_step
 from heliodor.dynamics.settings import Settings
 from heliodor.dynamics.state import MDState
+from heliodor.dynamics.steps.cell_rescaling import cell_rescaling_step
+from heliodor.dynamics.steps.integrators import nve_step
+from heliodor.dynamics.steps.langevin import langevin_step
+from heliodor.dynamics.steps.mtk import mtk_step
+from heliodor.dynamics.steps.nose_hoover import nose_hoover_step
+from heliodor.dynamics.steps.rescaling import csvr_step
 from heliodor.dynamics.targets import Ramp, read_barostat
 from heliodor.errors import InputError
 from heliodor.potential import Potential

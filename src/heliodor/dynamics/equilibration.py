@@ -13,14 +13,14 @@ import ase.io
 import numpy as np
 
 from heliodor.analysis.settling import Settling, settled
-from heliodor.dynamics.minimize import minimize
+from heliodor.dynamics.files.restart import load_state
+from heliodor.dynamics.files.storage import write_durably
 from heliodor.dynamics.progress import Report
 from heliodor.dynamics.protocol import Relaxation, Stage
 from heliodor.dynamics.provenance import identity
-from heliodor.dynamics.restart import load_state
+from heliodor.dynamics.relax.minimize import minimize
 from heliodor.dynamics.result import Run
 from heliodor.dynamics.run import restart, simulate
-from heliodor.dynamics.storage import write_durably
 from heliodor.errors import InputError, SimulationError
 from heliodor.potential import Potential
 from heliodor.system import System

@@ -17,12 +17,12 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 
-from heliodor.dynamics.checks import check_state, check_step
-from heliodor.dynamics.log import Log
+from heliodor.dynamics.files.log import Log
+from heliodor.dynamics.files.storage import StorageError, cannot_write
+from heliodor.dynamics.files.trajectory import Writer
 from heliodor.dynamics.progress import Report
 from heliodor.dynamics.state import MDState
-from heliodor.dynamics.storage import StorageError, cannot_write
-from heliodor.dynamics.trajectory import Writer
+from heliodor.dynamics.watch.checks import check_state, check_step
 from heliodor.errors import SimulationError
 
 STAGES = ("steps", "checks", "writing", "logging", "checkpoints")
@@ -102,7 +102,7 @@ def run_loop(
 
     Args:
         stop: asked before each step.
-        watch: by default the checks of `heliodor.dynamics.checks`.
+        watch: by default the checks of `heliodor.dynamics.watch.checks`.
         checkpoint: writes a state, and the marks to resume ``"trajectory"`` (None without one) and ``"log"`` from.
         walltime: seconds from now; the loop ends, its last checkpoint written, before they are over.
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from heliodor.dynamics.coupling import COUPLINGS
 from heliodor.dynamics.settings import Settings, from_mapping, suggestion
+from heliodor.dynamics.steps.coupling import COUPLINGS
 from heliodor.errors import InputError
 
 DEFAULT = {

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from heliodor.dynamics.storage import write_durably
+from heliodor.dynamics.files.storage import write_durably
 from heliodor.potential import Potential
 
 PACKAGES = ("torch", "numpy", "ase", "vesin", "h5py")

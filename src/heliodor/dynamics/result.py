@@ -10,9 +10,9 @@ import ase.units
 import numpy as np
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from heliodor.dynamics.bonds import BrokenBond, FormedBond
-from heliodor.dynamics.events import Event
 from heliodor.dynamics.state import MDState
+from heliodor.dynamics.watch.bonds import BrokenBond, FormedBond
+from heliodor.dynamics.watch.events import Event
 
 EQUILIBRATION = 0.2
 """Fraction of the log left out of the averages."""
@@ -26,7 +26,7 @@ class Run:
         frames: final structures, one per structure, with velocities, energy and forces.
         state: the final state; a simulation can go on from it.
         output, log_path, plot_path: files written, None where not wanted.
-        log: columns of the log as arrays (`heliodor.dynamics.log.Log.arrays`).
+        log: columns of the log as arrays (`heliodor.dynamics.files.log.Log.arrays`).
         timestep: fs.
         seed: of all random numbers.
         seconds: wall time of the loop, of this part of the run if it was restarted.

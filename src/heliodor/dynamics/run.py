@@ -14,26 +14,26 @@ import ase
 import torch
 
 from heliodor.api import load
-from heliodor.dynamics.bonds import broken_bonds, formed_bonds
 from heliodor.dynamics.ensemble import couplings, rotates, stepper
-from heliodor.dynamics.files import Files, named
-from heliodor.dynamics.log import Log
+from heliodor.dynamics.files.log import Log
+from heliodor.dynamics.files.names import Files, named
+from heliodor.dynamics.files.restart import load_state, save_state
+from heliodor.dynamics.files.selection import select_atoms
+from heliodor.dynamics.files.trajectory import kind_of, open_writer
 from heliodor.dynamics.loop import Schedule, frozen, interruptible, run_loop
 from heliodor.dynamics.memory import peak_memory
 from heliodor.dynamics.plot import plot_log
 from heliodor.dynamics.progress import ProgressLine, Report
 from heliodor.dynamics.provenance import identity, record, write_record
-from heliodor.dynamics.restart import load_state, save_state
-from heliodor.dynamics.restraint_kinds import read_restraints
-from heliodor.dynamics.restraints import Restrained
+from heliodor.dynamics.restraints.kinds import read_restraints
+from heliodor.dynamics.restraints.restrained import Restrained
 from heliodor.dynamics.result import Run, final_atoms
-from heliodor.dynamics.selection import select_atoms
 from heliodor.dynamics.settings import Settings, from_mapping
 from heliodor.dynamics.setup import Job, begin, prepare
 from heliodor.dynamics.state import MDState
 from heliodor.dynamics.targets import read_temperature, read_walltime
-from heliodor.dynamics.trajectory import kind_of, open_writer
-from heliodor.dynamics.watchdog import Watch
+from heliodor.dynamics.watch.bonds import broken_bonds, formed_bonds
+from heliodor.dynamics.watch.watchdog import Watch
 from heliodor.errors import InputError
 from heliodor.potential import Potential
 from heliodor.system import System

@@ -73,7 +73,9 @@ class Settings:
     hydrogen_mass: float | None = option(
         None, "Repartition masses: hydrogens get this one in amu, from the atoms they are bonded to.", metavar="AMU"
     )
-    restraints: tuple[Mapping[str, Any], ...] = option((), "Restraints, see heliodor.dynamics.restraints.", cli=False)
+    restraints: tuple[Mapping[str, Any], ...] = option(
+        (), "Restraints, see heliodor.dynamics.read_restraints.", cli=False
+    )
     frozen: str | Sequence[int] | None = option(
         None, "Atoms that do not move: indices '0-99,120' or elements 'C N'. [default: as fixed in the file]"
     )

@@ -14,19 +14,19 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from heliodor.dynamics.coupling import check_coupling
+from heliodor.dynamics.constraints.masses import repartition
+from heliodor.dynamics.constraints.rigid import Rigid
+from heliodor.dynamics.constraints.rigid_bonds import find_rigid
 from heliodor.dynamics.ensemble import couplings, rotates, stepper
-from heliodor.dynamics.frozen import frozen_from
-from heliodor.dynamics.masses import repartition
-from heliodor.dynamics.minimize import minimize
+from heliodor.dynamics.files.selection import select_atoms
 from heliodor.dynamics.naming import atom_name
-from heliodor.dynamics.restraint_kinds import read_restraints
-from heliodor.dynamics.restraints import Restrained
-from heliodor.dynamics.rigid import Rigid
-from heliodor.dynamics.rigid_bonds import find_rigid
-from heliodor.dynamics.selection import select_atoms
+from heliodor.dynamics.relax.minimize import minimize
+from heliodor.dynamics.restraints.frozen import frozen_from
+from heliodor.dynamics.restraints.kinds import read_restraints
+from heliodor.dynamics.restraints.restrained import Restrained
 from heliodor.dynamics.settings import Settings
 from heliodor.dynamics.state import MDState, init
+from heliodor.dynamics.steps.coupling import check_coupling
 from heliodor.dynamics.targets import Ramp, read_temperature
 from heliodor.errors import InputError
 from heliodor.potential import ModelWarning, Potential, check_distances, warn_about
@@ -163,7 +163,7 @@ def begin(job: Job, stop: Callable[[], bool] = lambda: False) -> MDState:
         rotating=rotates(settings),
         velocities=job.velocities,
         fixed_center=not outside,
-        virial=bool(system.pbc.all()),
+        virial=bool(system.pbc.all()) or couplings(settings)[1] is not None,
         frozen=job.frozen,
         rigid=job.rigid,
     )

@@ -14,9 +14,9 @@ from ase.data import atomic_masses
 from jaxtyping import Bool, Float, Shaped, UInt8
 from torch import Tensor
 
-from heliodor.dynamics.extended import Chain, Piston
+from heliodor.dynamics.constraints.rigid import Rigid, constrain_velocities
 from heliodor.dynamics.naming import check_finite
-from heliodor.dynamics.rigid import Rigid, constrain_velocities
+from heliodor.dynamics.steps.extended import Chain, Piston
 from heliodor.errors import InputError
 from heliodor.neighbors import Neighbors
 from heliodor.potential import Potential, Prediction, evaluate_system
@@ -110,7 +110,7 @@ def init(
         velocities: Å/fs, to begin with instead; momenta that the run holds at zero are taken out of them.
         virial: keep the virial beside the forces, for barostats and logs of the pressure.
         frozen: atoms that never move; momentum then means nothing, as with ``fixed_center=False``.
-        rigid: bonds of fixed length, which the positions satisfy (`heliodor.dynamics.rigid.find_rigid`).
+        rigid: bonds of fixed length, which the positions satisfy (`heliodor.dynamics.constraints.rigid.find_rigid`).
 
     Raises:
         InputError: negative temperature or mass.

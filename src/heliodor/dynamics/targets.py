@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from heliodor.dynamics.coupling import COUPLINGS, check_coupling
-from heliodor.dynamics.pressure import Barostat
 from heliodor.dynamics.settings import Settings
+from heliodor.dynamics.steps.coupling import COUPLINGS, check_coupling
+from heliodor.dynamics.steps.pressure import Barostat
 from heliodor.errors import InputError
 from heliodor.system import System
 from heliodor.units import BAR, MILLINEWTON_PER_M, parse_time

@@ -1,0 +1,1 @@
+"""Bonds of fixed length and repartitioned masses."""

@@ -1,0 +1,1 @@
+"""Energies that hold distances, angles, dihedrals and positions; atoms that do not move."""

@@ -1,0 +1,1 @@
+"""Watching over a run: breakdowns, bonds that change, doubts of the model."""
