@@ -13,7 +13,9 @@ positions and volumes do not depend on masses, and the timestep can be 1.5 fs.
 from __future__ import annotations
 
 import argparse
+import json
 import time
+import warnings
 from pathlib import Path
 
 import ase.io
@@ -21,6 +23,7 @@ import numpy as np
 import torch
 
 import heliodor
+from heliodor.analysis.settling import settled
 from heliodor.dynamics.constraints.masses import repartition
 from heliodor.dynamics.files.restart import load_state, save_state
 from heliodor.dynamics.relax.minimize import minimize
@@ -29,7 +32,7 @@ from heliodor.dynamics.steps.cell_rescaling import cell_rescaling_step
 from heliodor.dynamics.steps.mtk import mtk_step
 from heliodor.dynamics.steps.pressure import Barostat
 from heliodor.system import System
-from heliodor.units import BAR, GRAM_PER_CM3
+from heliodor.units import BAR, BOLTZMANN, GRAM_PER_CM3, KJ_PER_MOL
 
 ROOT = Path(__file__).resolve().parents[1]
 COLUMNS = ("potential_eV", "kinetic_eV", "volume_A3", "temperature_K", "conserved_eV")
@@ -71,6 +74,95 @@ def main() -> None:
             print(f"{state.time / 1e3:8.2f} ps  {1e3 * each:6.1f} ms/step  g/cm3 {density.round(4)}", flush=True)
     np.save(rows_file, np.stack(rows))
     save_state(state_file, state, {"rows": len(rows)})
+    masses = torch.zeros(len(points), dtype=torch.float64).index_add(0, state.system.batch, state.masses)
+    summary(np.stack(rows), points, options, float(masses[0]), int(state.degrees_of_freedom[0]))
+
+
+def summary(rows: np.ndarray, points: list, options: argparse.Namespace, mass: float, free: int) -> None:
+    """Density with its error, the ensemble ratio between the state points, a picture."""
+    time_ps = 1e-3 * options.timestep * options.every * np.arange(1, len(rows) + 1)
+    density = mass / rows[:, 2] / GRAM_PER_CM3
+    found = {"model": options.model, "barostat": options.barostat, "ps": float(time_ps[-1]), "points": []}
+    for k, (heat, bar) in enumerate(points):
+        judged = settled(time_ps, density[:, k], "density", "g/cm³")
+        late = time_ps >= judged.start
+        entry = {"temperature_K": heat, "pressure_bar": bar, "density": vars(judged)}
+        entry["mean_temperature_K"] = float(rows[late, 3, k].mean())
+        slope = np.polyfit(time_ps, 1e3 * rows[:, 4, k] / (free / 3 + 1), 1)[0]
+        entry["conserved_drift_meV_per_atom_ps"] = float(slope)
+        found["points"].append(entry)
+        print(
+            f"{heat:g} K, {bar:g} bar: {judged.words}; {entry['mean_temperature_K']:.1f} K, "
+            f"drift {slope:+.4f} meV/atom/ps"
+        )
+    found["ensemble"] = ratios(rows, points, time_ps, found["points"], free)
+    for name, deviation in found["ensemble"].items():
+        print(f"ensemble ratio {name}: {deviation}")
+    options.output.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+    picture(time_ps, density, points, options)
+
+
+def ratios(rows: np.ndarray, points: list, time_ps: np.ndarray, judged: list, free: int) -> dict:
+    """Deviation of the difference of pressure (and temperature) from what was set, in standard errors."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import physical_validation
+        from physical_validation import data
+    units = data.UnitData(
+        kb=BOLTZMANN,
+        energy_conversion=1.0 / KJ_PER_MOL,
+        length_conversion=0.1,
+        volume_conversion=1e-3,
+        temperature_conversion=1.0,
+        pressure_conversion=1.0 / BAR,
+        time_conversion=1e-3,
+    )
+    late = time_ps >= max(entry["density"]["start"] for entry in judged)
+    sets = []
+    for k, (heat, bar) in enumerate(points):
+        potential, kinetic, volume = (rows[late, column, k] for column in range(3))
+        n_atoms = (free + 3) // 3
+        sets.append(
+            data.SimulationData(
+                units=units,
+                system=data.SystemData(natoms=n_atoms, nconstraints=0, ndof_reduction_tra=3, ndof_reduction_rot=0),
+                ensemble=data.EnsembleData("NPT", natoms=n_atoms, pressure=bar * BAR, temperature=heat),
+                observables=data.ObservableData(
+                    kinetic_energy=kinetic, potential_energy=potential, total_energy=potential + kinetic, volume=volume
+                ),
+            )
+        )
+    found = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for k in range(1, len(points)):
+            name = f"{points[0]} against {points[k]}"
+            try:
+                deviation = physical_validation.ensemble.check(sets[0], sets[k], verbosity=0)
+            except physical_validation.util.error.InputError as error:
+                found[name] = f"cannot be told yet: {error.args[-1]}"
+                continue
+            found[name] = [float(abs(x)) for x in np.atleast_1d(deviation)]
+    return found
+
+
+def picture(time_ps: np.ndarray, density: np.ndarray, points: list, options: argparse.Namespace) -> None:
+    """Density against time, and its distributions."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.0, 3.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 1])
+    for k, (heat, bar) in enumerate(points):
+        left.plot(time_ps, density[:, k], lw=0.7, label=f"{heat:g} K, {bar:g} bar")
+        right.hist(density[len(density) // 5 :, k], bins=40, orientation="horizontal", histtype="step", density=True)
+    left.set_xlabel("time (ps)")
+    left.set_ylabel("density (g/cm³)")
+    left.set_title(f"water, {options.model}", fontsize=10)
+    right.set_xlabel("probability density")
+    left.legend(fontsize=8)
+    figure.savefig(options.output.with_suffix(".png"), dpi=130)
 
 
 def start(options: argparse.Namespace, potential: heliodor.Potential, heats: torch.Tensor):

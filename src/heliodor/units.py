@@ -65,7 +65,7 @@ def parse_time(text: str | float) -> float:
         value = float("nan")
     unit = (match.group(2) if match else "") or "fs"
     if unit not in _TIME or not 0.0 < value < float("inf"):
-        raise InputError(f"cannot read {text!r} as a time; write for example '10 ps', '0.5 fs' or '2 ns'")
+        raise InputError(f"cannot read {text!r} as a time above zero; write for example '10 ps', '0.5 fs' or '2 ns'")
     return value * _TIME[unit]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-SHORTER = {"--time": "2 fs", "--steps": "4"}
+SHORTER = {"--time": "2 fs", "--steps": "4", "--extend": "2 fs", "--short": "6 fs", "--long": "6 fs"}
 """Lengths put in place of those a reader would want."""
 
 

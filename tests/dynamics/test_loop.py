@@ -137,7 +137,10 @@ def test_rhythms_are_those_of_absolute_steps():
     assert [event for event in events if event[0] == "frame"] == [("frame", s) for s in (7, 8, 12, 13)]
     assert [event for event in events if event[0] == "line"] == [("line", s) for s in (7, 12, 13)]
     assert [event[1] for event in events if event[0] == "checkpoint"] == [7, 10, 13]
-    assert [(report.step, report.steps, report.time) for report in reports] == [(0, 6, 0.0), (5, 6, 20.0), (6, 6, 24.0)]
+    told = [(report.step, report.steps, report.time) for report in reports]
+    assert told == [(7, 13, 28.0), (12, 13, 48.0), (13, 13, 52.0)]
+    # the speed is that of this part
+    assert reports[-1].ns_per_day == pytest.approx(86400.0 * 24.0 * 1e-6 / reports[-1].seconds)
     # files that have something already get no first frame
     for frames, step, expected in ((3, 4, [8, 10]), (4, 7, [8, 10]), (3, 8, [10])):
         start = 8 if step == 8 else 7
@@ -150,7 +153,8 @@ def test_checkpoints_by_the_clock():
     steps = [event[1] for event in events if event[0] == "checkpoint"]
     assert steps[0] == 0
     assert steps[-1] == 10
-    assert 4 <= len(steps) <= 9
+    # no more than one per step; how many fewer depends on the machine
+    assert 4 <= len(steps) <= 11
     _, events, _ = loop(checkpoint_steps=None)
     assert [event[1] for event in events if event[0] == "checkpoint"] == [0, 10]
 

@@ -122,6 +122,12 @@ def test_a_required_minimum_that_is_not_reached(tmp_path):
         ("stages: [{minimize: {steps: many}}]", "steps of minimize cannot be 'many'"),
         ("stages: [{minimize: {cell: cubic}}]", "cell must be one of isotropic"),
         ("stages: [{minimize: {}, time: 1 ps}]", "a minimisation takes no time"),
+        ("stages: [{minimize: {}, settle: []}]", "a minimisation takes no settle"),
+        ("stages: [{time: 1 ps, replicas: 2}]", r"stage 1 \(stage1\): a protocol moves one structure"),
+        ("settings: {replicas: 2}\nstages: [{time: 1 ps}]", "settings: a protocol moves one structure"),
+        ("settings: {minimize_first: true}\nstages: [{time: 1 ps}]", "settings: minimize_first has no place"),
+        ("stages: [{time: 1 ps, keep_velocities: true, start_temperature: 9}]", "exclude each other"),
+        ("settings: {restraints: [{kind: place}]}\nstages: [{time: 1 ps}]", "settings: restraint 0: there is no"),
         ("stages: [{time: 1 ps, velocities: 3.5}]", "velocities cannot be 3.5"),
         (
             "settings: {tmestep: 1}\nstages: [{time: 1 ps}]",
@@ -136,9 +142,14 @@ def test_mistakes_are_named(text, message):
 
 
 def test_a_column_that_is_not_there(tmp_path):
+    # only a long stage would tell, and it must not be lost
     text = "stages: [{time: 0.2 ps, timestep: 4 fs, settle: [densty]}]"
-    with pytest.raises(InputError, match="no column 'densty'; it has step, time_fs"):
-        run_protocol(argon_box(), LennardJones(cutoff=5.5), stages(text), tmp_path, progress=False)
+    done = run_protocol(argon_box(), LennardJones(cutoff=5.5), stages(text), tmp_path, progress=False)
+    assert not done[0].settlings[0].settled
+    assert "densty not judged: the log has no such column, only step, time_fs" in done[0].settlings[0].words
+    again = run_protocol(argon_box(), LennardJones(cutoff=5.5), stages(text), tmp_path, progress=False)
+    assert again[0].skipped
+    assert again[0].settlings[0].words == done[0].settlings[0].words
 
 
 @pytest.mark.parametrize("kind", DEFAULT)

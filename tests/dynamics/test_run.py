@@ -259,3 +259,128 @@ def test_progress_is_a_line_per_tenth_where_there_is_no_terminal(capfd):
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) == 5
     assert all("ns/day" in line and " K" in line for line in lines)
+
+
+def test_a_stop_is_a_stop_whoever_looks(tmp_path):
+    # checkpoints come more often than lines of the log: what a look before one finds ends the run as well
+    with pytest.warns(ModelWarning, match="broke"):
+        run = simulate(
+            dimers(1, 1.4, "C2")[0],
+            Morse(depth=0.05, a=3.0),
+            temperature=3000,
+            steps=2000,
+            output=tmp_path / "run.h5",
+            log_every=200.0,
+            checkpoint_every=7.5,
+            on_bond_change="stop",
+            **QUIET,
+        )
+    assert run.ended == "asked"
+    assert run.steps < 300
+    assert run.reason
+
+
+def test_overwriting_does_not_destroy_what_is_still_needed(tmp_path):
+    trouble = tmp_path / "run.trouble.xyz"
+    trouble.write_text("frames of an older run")
+    with pytest.raises(InputError):
+        simulate(cluster(4), Morse(), steps=3, temperature=-1, output=tmp_path / "run.h5", overwrite=True, **QUIET)
+    assert trouble.exists()
+    simulate(cluster(4), Morse(), steps=3, output=tmp_path / "run.h5", overwrite=True, **QUIET)
+    assert not trouble.exists()
+
+
+def test_given_velocities_are_not_touched_at_constant_energy():
+    atoms = ase.Atoms("Ar2", [[0, 0, 0], [3.8, 0, 0]])
+    atoms.set_velocities([[0, 0.01, 0], [0, -0.02, 0.005]])
+    options = {"steps": 5, "keep_velocities": True, "output": None, "temperature": 50} | QUIET
+    run = simulate(atoms, LennardJones(cutoff=9.0), ensemble="nve", **options)
+    np.testing.assert_allclose(run.log["kinetic_eV"][0], atoms.get_kinetic_energy(), rtol=1e-6)
+    with pytest.warns(ModelWarning, match="of the kinetic energy of the velocities handed in is motion"):
+        simulate(atoms, LennardJones(cutoff=9.0), thermostat="csvr", **options)
+    with pytest.raises(InputError, match="structure 1 has no velocities"):
+        simulate([atoms, dimers(1)[0]], LennardJones(cutoff=9.0), **options)
+
+
+def test_mass_moved_to_hydrogen_keeps_the_kinetic_energy_of_given_velocities():
+    from ase.build import molecule
+
+    atoms = molecule("CH4")
+    atoms.set_velocities(np.random.default_rng(0).normal(0, 0.01, (5, 3)))
+    run = simulate(
+        atoms,
+        Morse(depth=0.1),
+        ensemble="nve",
+        hydrogen_mass=2.0,
+        keep_velocities=True,
+        steps=2,
+        output=None,
+        on_bond_change="ignore",
+        **QUIET,
+    )
+    np.testing.assert_allclose(run.log["kinetic_eV"][0], atoms.get_kinetic_energy(), rtol=1e-5)
+
+
+def test_bonds_are_held_at_the_lengths_of_the_relaxed_structure():
+    long = ase.Atoms("CH3", [[0, 0, 0], [1.25, 0, 0], [-0.6, 1.1, 0], [-0.6, -1.1, 0.1]], info={"spin": 1})
+    potential = Morse(depth=2.0, a=2.0, d0=1.05, cutoff=1.6)
+    run = simulate(
+        long, potential, minimize_first=True, constraints="h-bonds", temperature=50, steps=3, output=None, **QUIET
+    )
+    assert [run.atoms.get_distance(0, k) for k in (1, 2, 3)] == pytest.approx([1.05] * 3, abs=0.02)
+
+
+def test_a_relaxation_that_is_not_finished_is_told_and_an_interrupted_one_ends_the_run(monkeypatch):
+    from heliodor.dynamics import setup
+
+    def impatient(*arguments, **options):
+        return minimize(*arguments, **options | {"max_steps": 1})
+
+    from heliodor.dynamics import minimize
+
+    monkeypatch.setattr(setup, "minimize", impatient)
+    with pytest.warns(ModelWarning, match="ended after 1 steps with a largest force of"):
+        simulate(cluster(6, 2.3), Morse(), minimize_first=True, steps=2, output=None, **QUIET)
+
+    def interrupted(*arguments, **options):
+        signal.raise_signal(signal.SIGINT)
+        return minimize(*arguments, **options)
+
+    monkeypatch.setattr(setup, "minimize", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        simulate(cluster(6, 2.3), Morse(), minimize_first=True, steps=2, output=None, **QUIET)
+
+
+def test_frozen_atoms_are_frozen_in_the_run_that_follows():
+    first = simulate(cluster(6), Morse(), frozen=np.array([1, 4]), steps=5, output=None, **QUIET)
+    second = simulate(first.atoms, Morse(), steps=5, output=None, **QUIET)
+    moved = np.linalg.norm(second.atoms.positions - cluster(6).positions, axis=1)
+    assert (moved[[1, 4]] == 0).all()
+    assert (moved[[0, 2, 3, 5]] > 0).all()
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path):
+    run = simulate(
+        [cluster(4), cluster(5)],
+        Morse(),
+        temperature=np.array([100.0, 300.0]),
+        timestep=np.float32(0.5),
+        steps=np.int64(4),
+        frozen=[],
+        restraints=({"kind": "distance", "atoms": np.array([0, 1]), "value": np.float64(2.0), "k": 1.0},),
+        output=tmp_path / "run.h5",
+        **QUIET,
+    )
+    assert run.steps == 4
+    with pytest.raises(InputError, match="atom -1 does not exist"):
+        simulate(cluster(4), Morse(), frozen=[-1, 2], steps=2, output=None, **QUIET)
+
+
+def test_one_atom_a_cell_has_no_velocities_to_push_with():
+    crystal = ase.Atoms("Ar", cell=[3.9] * 3, pbc=True)
+    with pytest.raises(InputError, match="more than one atom a cell"):
+        simulate(crystal, LennardJones(cutoff=5.5), ensemble="nph", steps=2, output=None, **QUIET)
+    left = System.from_atoms(argon_box())
+    left = left.replace(cell=left.cell.flip(1))
+    with pytest.raises(InputError, match="left-handed"):
+        simulate(left, LennardJones(cutoff=5.5), steps=2, output=None, **QUIET)

@@ -323,3 +323,17 @@ def test_signals_leave_readable_files(tmp_path):
         if number != signal.SIGKILL:
             assert (tmp_path / f"{name}.end").read_text() == f"True {steps[-1]}"
             assert log[-1].startswith(f"{steps[-1]},")
+
+
+def test_a_file_that_lost_its_end_is_refused_at_once(tmp_path):
+    with open_writer(tmp_path / "run.h5") as writer:
+        for state in states(4, argon_box(2, 4.1), LennardJones(cutoff=5.0)):
+            writer.write(state)
+        mark = writer.mark()
+    content = (tmp_path / "run.h5").read_bytes()
+    for size in (len(content) // 3, len(content) - 1):
+        (tmp_path / "run.h5").write_bytes(content[:size])
+        with pytest.raises(InputError, match="has lost its end"):
+            read_trajectory(tmp_path / "run.h5")
+        with pytest.raises(InputError, match="has lost its end"):
+            open_writer(tmp_path / "run.h5", resume=mark)

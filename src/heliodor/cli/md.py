@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -128,14 +129,11 @@ def _begin(
     as_json: bool,
 ) -> Run:
     from heliodor.cli.reading import read_structure
-    from heliodor.dynamics.ensemble import words
     from heliodor.dynamics.files.names import named
     from heliodor.dynamics.provenance import sha256_of
     from heliodor.dynamics.run import simulate
     from heliodor.dynamics.settings import from_mapping
-    from heliodor.dynamics.targets import read_temperature
     from heliodor.errors import InputError
-    from heliodor.units import format_time, parse_time
 
     if settings.get("time") is not None and settings.get("steps") is not None:
         raise InputError("give --time or --steps, not both")
@@ -152,20 +150,16 @@ def _begin(
     potential = load_model(model, **options)
     check(atoms, potential, fixed=True)
 
-    dt = parse_time(chosen.timestep)
-    n_steps = chosen.steps if chosen.steps is not None else max(1, round(parse_time(chosen.time or DEFAULT_TIME) / dt))
-    frames = 1 + -(-n_steps // max(1, round(parse_time(chosen.save_every) / dt)))
-    how = words(chosen, read_temperature(chosen.temperature, n_steps, chosen.replicas))
-    first = "relaxed first, then " if chosen.minimize_first else ""
-    copies = f"{chosen.replicas} copies, " if chosen.replicas > 1 else ""
-    lines = [
-        *describe(file, atoms, potential),
-        ("dynamics", f"{first}{copies}{how}, {n_steps} steps of {dt:g} fs = {format_time(n_steps * dt)}"),
-        ("files", f"{output} ({frames} frames), {files.log}, {files.plot}, {files.checkpoint}, {files.record}"),
-    ]
-    print_lines(lines, sys.stderr if as_json else sys.stdout)
+    screen = sys.stderr if as_json else sys.stdout
+    written = ", ".join(str(path) for path in (output, files.log, files.plot, files.checkpoint, files.record))
+    before = [*describe(file, atoms, potential), ("files", written)]
+
+    def tell(lines: Sequence[tuple[str, str]]) -> None:
+        print_lines([*before, *lines], screen)
+        before.clear()
+
     inputs = {"structure": str(file), "sha256": sha256_of(file), "frame": frame}
-    return simulate(atoms, potential, chosen, output=output, overwrite=overwrite, inputs=inputs)
+    return simulate(atoms, potential, chosen, output=output, overwrite=overwrite, inputs=inputs, tell=tell)
 
 
 def _go_on(
@@ -231,10 +225,11 @@ def _words(run: Run, result: dict[str, Any]) -> list[tuple[str, str]]:
         "walltime": "wall time used up after",
         "asked": "stopped after",
     }[run.ended]
+    part = f" (this part {format_time(run.simulated)})" if run.first_step else ""
     lines = [
         (
             "result",
-            f"{ended} {run.steps} steps, {format_time(run.simulated)} in {run.seconds:.1f} s "
+            f"{ended} {run.steps} steps, {format_time(run.time)}{part} in {run.seconds:.1f} s "
             f"({run.ns_per_day:.3g} ns/day), seed {run.seed}",
         ),
         (

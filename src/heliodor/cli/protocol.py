@@ -63,7 +63,8 @@ def protocol(
     short: Annotated[str, typer.Option("--short", metavar="TIME", help="Length of heating and NVT.")] = "2 ps",
     long: Annotated[str, typer.Option("--long", metavar="TIME", help="Length of NPT and production.")] = "10 ps",
     walltime: Annotated[
-        str | None, typer.Option("--walltime", metavar="TIME", help="Of each stage: '12h'. [default: none]")
+        str | None,
+        typer.Option("--walltime", metavar="TIME", help="Of each stage: '12h'. [default: what the stages say]"),
     ] = None,
     show: Annotated[bool, typer.Option("--show", help="Print the stages as YAML and stop.")] = False,
     frame: Frame = None,
@@ -94,7 +95,7 @@ def protocol(
     common = {"temperature": temperature, "pressure": pressure}
     stages = read_protocol(read_yaml(steps, dict) if steps is not None else yaml.safe_load(text), common)
     potential = load_model(model, device=device, dtype=dtype, long_range_cutoff=long_range_cutoff, threads=threads)
-    check(atoms, potential)
+    check(atoms, potential, fixed=True)
     screen = sys.stderr if as_json else sys.stdout
     print_lines([*describe(file, atoms, potential), ("folder", str(folder))], screen)
 

@@ -11,24 +11,52 @@ from typing import Any
 import ase
 import ase.io
 import numpy as np
+from ase.constraints import FixAtoms
+from jaxtyping import Bool
+from torch import Tensor
 
 from heliodor.analysis.settling import Settling, settled
+from heliodor.dynamics.ensemble import couplings
 from heliodor.dynamics.files.restart import load_state
 from heliodor.dynamics.files.storage import write_durably
 from heliodor.dynamics.progress import Report
-from heliodor.dynamics.protocol import Relaxation, Stage
+from heliodor.dynamics.protocol import BESIDE_MINIMIZE, Relaxation, Stage, anchored, carried
 from heliodor.dynamics.provenance import identity
 from heliodor.dynamics.relax.minimize import minimize
-from heliodor.dynamics.result import Run
+from heliodor.dynamics.restraints.frozen import frozen_from
+from heliodor.dynamics.restraints.kinds import read_restraints
+from heliodor.dynamics.restraints.restrained import Restrained
+from heliodor.dynamics.result import Run, final_atoms
 from heliodor.dynamics.run import restart, simulate
-from heliodor.errors import InputError, SimulationError
+from heliodor.dynamics.settings import Settings, from_mapping
+from heliodor.dynamics.setup import _mask as mask_of
+from heliodor.errors import CheckpointError, InputError, SimulationError
 from heliodor.potential import Potential
-from heliodor.system import System
+from heliodor.system import System, read_charge, read_spin
 
 UNITS = {"density_g_cm3": "g/cm³", "potential_eV": "eV", "volume_A3": "Å³", "temperature_K": "K", "pressure_bar": "bar"}
 
 RECORD = "protocol.json"
-"""What has been done, in the folder: one entry per stage with its settings and results."""
+"""In the folder: what the protocol was begun with, and one entry per finished stage with settings and results."""
+
+SAME = 1e-6
+"""Å and amu; differences that rounding in a file may make."""
+
+OTHER = {
+    "model": "another model",
+    "numbers": "another molecule",
+    "charge": "another charge",
+    "spin": "another spin",
+    "pbc": "other periodic directions",
+    "cell": "another cell",
+    "positions": "another structure",
+    "masses": "other masses",
+    "fixed": "other fixed atoms",
+}
+"""What a record says of the beginning, and how to call it where it differs."""
+
+SHOWN = 40
+"""Characters; longer values are not told in errors."""
 
 
 @dataclass(frozen=True)
@@ -65,44 +93,91 @@ def run_protocol(
     """Run the stages; those that the folder holds already are skipped, one that was cut off is gone on with.
 
     Files are ``01-heat.h5`` and so on, with everything beside them that `simulate` writes, and ``01-heat.xyz``, the
-    final structure. Positions, cell and velocities go from stage to stage.
+    final structure. Positions, cell and velocities go from stage to stage; masses and fixed atoms are in every stage
+    those of the structure handed in, but for what the stage's own settings change.
 
     Args:
         tell: called with each stage when it is done.
-        walltime: of each stage, such as ``"12h"``.
+        walltime: of each stage, such as ``"12h"``; wins over those of the stages.
 
     Raises:
-        InputError: the folder holds another protocol, model or structure.
+        InputError: the folder holds another protocol, model or structure; fixed atoms or restraints that a stage
+            cannot have.
         SimulationError: a stage failed; the folder holds everything up to there.
     """
     folder = Path(folder)
+    _check(stages, atoms, potential)
     folder.mkdir(parents=True, exist_ok=True)
     entries = _entries(folder, atoms, potential, stages)
-    done: list[Finished] = []
+    start = atoms.copy()
+    # to the last digit what the first call was given, since references of restraints must be the same ones
+    start.positions = np.array(entries["positions"])
+    start.set_cell(np.array(entries["cell"]))
+    # before anything moves: whoever comes back to a stage that was cut off must come with the same
+    _keep(folder, entries)
+    now, done = start, []
     for number, stage in enumerate(stages, 1):
         stem = folder / f"{number:02d}-{stage.name}"
         if number <= len(entries["stages"]):
             finished = _read_back(stage, stem, entries["stages"][number - 1])
         else:
+            settings = anchored(stage.settings, start, now)
             if stage.relaxation is not None:
-                finished = _relaxed(stage, stage.relaxation, atoms, potential, stem)
+                finished = _relaxed(stage, stage.relaxation, settings, now, potential, stem)
             else:
-                finished = _moved(stage, atoms, potential, stem, number, progress, walltime)
+                finished = _moved(stage, settings, now, potential, stem, number, progress, walltime)
             if finished.complete:
                 entries["stages"].append(_entry(finished))
-                write_durably(folder / RECORD, (json.dumps(entries, indent=2, ensure_ascii=False) + "\n").encode())
+                _keep(folder, entries)
         done.append(finished)
         tell(finished)
         if not finished.complete:
             break
-        atoms = finished.atoms
+        now = carried(start, finished.atoms)
     return done
 
 
-def _relaxed(stage: Stage, wishes: Relaxation, atoms: ase.Atoms, potential: Potential, stem: Path) -> Finished:
+def _check(stages: Sequence[Stage], atoms: ase.Atoms, potential: Potential) -> None:
+    """Refuse fixed atoms and restraints that would end a later stage as it begins."""
     system = System.from_atoms(atoms, device=potential.device)
+    for number, stage in enumerate(stages, 1):
+        try:
+            if stage.relaxation is not None:
+                moving_cell = stage.relaxation.cell is not None
+            else:
+                moving_cell = couplings(stage.settings)[1] is not None
+            frozen = _frozen(stage.settings, atoms, system)
+            if frozen is not None and bool(frozen.all()):
+                raise InputError("every atom is frozen: nothing can move")
+            if frozen is not None and moving_cell:
+                raise InputError("frozen atoms cannot follow a cell that changes: keep the cell, or restrain positions")
+            if stage.settings.restraints:
+                Restrained(potential, read_restraints(stage.settings.restraints), system)
+        except InputError as error:
+            raise InputError(f"stage {number} ({stage.name}): {error}") from None
+
+
+def _frozen(settings: Settings, atoms: ase.Atoms, system: System) -> Bool[Tensor, "N"] | None:
+    """As in dynamics: what the settings name, otherwise what the structure fixes."""
+    mask = frozen_from(atoms) if settings.frozen is None else mask_of(settings.frozen, system)
+    return mask.to(system.device) if bool(mask.any()) else None
+
+
+def _relaxed(
+    stage: Stage, wishes: Relaxation, settings: Settings, atoms: ase.Atoms, potential: Potential, stem: Path
+) -> Finished:
+    system = System.from_atoms(atoms, device=potential.device)
+    frozen = _frozen(settings, atoms, system)
+    if settings.restraints:
+        potential = Restrained(potential, read_restraints(settings.restraints), system)
     result = minimize(
-        system, potential, fmax=wishes.fmax, max_steps=wishes.steps, cell=wishes.cell, pressure=wishes.pressure
+        system,
+        potential,
+        fmax=wishes.fmax,
+        max_steps=wishes.steps,
+        cell=wishes.cell,
+        pressure=wishes.pressure,
+        frozen=frozen,
     )
     converged = bool(result.converged[0])
     fallen = float(result.energy[0] - result.energies[0, 0])
@@ -116,12 +191,15 @@ def _relaxed(stage: Stage, wishes: Relaxation, atoms: ase.Atoms, potential: Pote
     final.positions = result.system.positions.cpu().numpy()
     final.cell = result.system.cell[0].cpu().numpy()
     final.set_velocities(np.zeros((len(final), 3)))
+    final.set_constraint([] if frozen is None else FixAtoms(mask=frozen.cpu().numpy()))
     _write(final, stem)
-    return Finished(stage, final, (), words, False, True)
+    # with the digits of the file, which are all that a protocol stopped here has to go on from
+    return Finished(stage, _read(stem), (), words, False, True)
 
 
 def _moved(
     stage: Stage,
+    settings: Settings,
     atoms: ase.Atoms,
     potential: Potential,
     stem: Path,
@@ -129,26 +207,20 @@ def _moved(
     progress: bool | Callable[[Report], None],
     walltime: str | None,
 ) -> Finished:
-    assert stage.settings is not None
     output = stem.with_suffix(".h5")
     checkpoint = stem.with_suffix(".restart")
-    begun = checkpoint.is_file()
-    if begun:
-        try:
-            run = restart(checkpoint, potential, walltime=walltime, progress=progress)
-        except InputError:
-            # killed between the last step and the note that the stage is done
-            state, extra = load_state(checkpoint)
-            if state.step < int(extra["steps"]):
-                raise
-            begun = False
-    if not begun:
-        settings = stage.settings
-        if settings.seed is None:
-            settings = settings.replace(seed=number)
-        moving = bool(np.abs(atoms.get_velocities()).any())
-        if moving:
-            settings = settings.replace(keep_velocities=True)
+    walltime = walltime if walltime is not None else settings.walltime
+    if settings.seed is None:
+        settings = settings.replace(seed=number)
+    if settings.start_temperature is None and bool(atoms.get_momenta().any()):
+        settings = settings.replace(keep_velocities=True)
+    elif number > 1:
+        # a minimisation before has left none to keep
+        settings = settings.replace(keep_velocities=False)
+    # at its last step: killed before the note that the stage is done, which is then done once more
+    if checkpoint.is_file() and not _at_end(checkpoint, settings, atoms, f"stage {number} ({stage.name})"):
+        run = restart(checkpoint, potential, walltime=walltime, progress=progress)
+    else:
         run = simulate(
             atoms, potential, settings.replace(walltime=walltime), output=output, overwrite=True, progress=progress
         )
@@ -156,29 +228,52 @@ def _moved(
     return Finished(stage, run.atoms, judged(run, stage.settle), _words(run), False, run.ended == "finished")
 
 
-def judged(run: Run, columns: Sequence[str]) -> tuple[Settling, ...]:
-    """Whether columns of the log have settled.
+def _at_end(checkpoint: Path, settings: Settings, atoms: ase.Atoms, name: str) -> bool:
+    """Whether a stage's checkpoint is at its last step.
 
     Raises:
-        InputError: a column that the log does not have.
+        InputError: it is of another molecule, or of other settings than the stage has now.
+        CheckpointError: it is damaged.
     """
+    state, extra = load_state(checkpoint)
+    begun = f"{name} was begun with"
+    back = "put the protocol back as it was, or take another folder"
+    if state.system.numbers.tolist() != atoms.numbers.tolist():
+        raise InputError(f"{begun} another molecule; {back}")
+    old = _compared(from_mapping(extra["settings"], where=f"{checkpoint}: "))
+    changes = []
+    for key, value in _compared(settings).items():
+        if old[key] != value:
+            values = f" {old[key]} → {value}"
+            changes.append(key + (values if len(values) <= SHOWN else ""))
+    if changes:
+        raise InputError(f"{begun} other settings: {', '.join(changes)}; {back}")
+    return state.step >= int(extra["steps"])
+
+
+def judged(run: Run, columns: Sequence[str]) -> tuple[Settling, ...]:
+    """Whether columns of the log have settled; those that cannot be judged say why, since the stage is done."""
     found = []
     for name in columns:
+        unit, short = UNITS.get(name, name.rpartition("_")[2]), name.split("_")[0]
         if name not in run.log:
-            raise InputError(f"settle: the log has no column {name!r}; it has {', '.join(run.log)}")
+            words = f"{name} not judged: the log has no such column, only {', '.join(run.log)}"
+            found.append(_unjudged(name, "", float("nan"), words))
+            continue
         values = run.log[name]
         if values.ndim > 1:
             values = values.mean(axis=1)
-        unit, short = UNITS.get(name, name.rpartition("_")[2]), name.split("_")[0]
         try:
             found.append(settled(run.log["time_fs"] / 1e3, values, short, unit))
         except InputError as error:
-            # a stage too short to judge is a stage all the same
             mean = float(values.mean())
-            unknown = float("nan")
-            words = f"{short} {mean:.5g} {unit}, not judged: {error}"
-            found.append(Settling(short, unit, mean, unknown, unknown, 0.0, 0.0, unknown, unknown, False, words))
+            found.append(_unjudged(short, unit, mean, f"{short} {mean:.5g} {unit}, not judged: {error}"))
     return tuple(found)
+
+
+def _unjudged(name: str, unit: str, mean: float, words: str) -> Settling:
+    unknown = float("nan")
+    return Settling(name, unit, mean, unknown, unknown, 0.0, 0.0, unknown, unknown, False, words)
 
 
 def _words(run: Run) -> str:
@@ -196,27 +291,54 @@ def _write(atoms: ase.Atoms, stem: Path) -> None:
     part.replace(stem.with_suffix(".xyz"))
 
 
+def _read(stem: Path) -> ase.Atoms:
+    atoms = ase.io.read(stem.with_suffix(".xyz"), format="extxyz")
+    assert isinstance(atoms, ase.Atoms)
+    return atoms
+
+
+def _exact(atoms: ase.Atoms, checkpoint: Path) -> ase.Atoms:
+    """The structure to its last digit, if the checkpoint is of its moment: the text file has eight decimals."""
+    if not checkpoint.is_file():
+        return atoms
+    try:
+        found = final_atoms(load_state(checkpoint)[0])[0]
+    except CheckpointError:
+        return atoms
+    same = len(found) == len(atoms) and bool((np.abs(found.positions - atoms.positions) <= SAME).all())
+    return found if same else atoms
+
+
 def _entries(folder: Path, atoms: ase.Atoms, potential: Potential, stages: Sequence[Stage]) -> dict[str, Any]:
     """What the folder says has been done, if it is of this protocol."""
     begun = {
         "model": identity(potential)["sha256"],
         "numbers": atoms.numbers.tolist(),
-        "positions": np.round(atoms.positions, 6).tolist(),
+        "charge": read_charge(atoms),
+        "spin": read_spin(atoms),
+        "pbc": atoms.pbc.tolist(),
+        "cell": atoms.cell.array.tolist(),
+        "positions": atoms.positions.tolist(),
+        "masses": atoms.get_masses().tolist(),
+        "fixed": frozen_from(atoms).nonzero().flatten().tolist(),
     }
     path = folder / RECORD
+    # of stages that were begun, finished or not
+    moved = sorted(p for p in folder.glob("[0-9][0-9]-*") if p.suffix in (".h5", ".restart"))
     if not path.exists():
+        if moved:
+            raise InputError(f"{folder} holds {moved[0].name} and no {RECORD} to go with it; take another folder")
         return {**begun, "stages": []}
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        same = {name: found[name] == begun[name] for name in begun}
+        same = {name: _same(found[name], begun[name]) for name in OTHER}
         kept = [entry["settings"] for entry in found["stages"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is damaged ({error}); take another folder") from None
-    for name, words in (
-        ("model", "another model"),
-        ("numbers", "another molecule"),
-        ("positions", "another structure"),
-    ):
+        raise InputError(f"{path} is damaged or of another version ({error}); take another folder") from None
+    if not kept and not moved:
+        # refused or failed before anything moved, which binds nobody
+        return {**begun, "stages": []}
+    for name, words in OTHER.items():
         if not same[name]:
             raise InputError(f"{folder} holds a protocol begun with {words}; take another folder")
     for number, (stage, settings) in enumerate(zip(stages, kept, strict=False), 1):
@@ -228,12 +350,34 @@ def _entries(folder: Path, atoms: ase.Atoms, potential: Potential, stages: Seque
     return found
 
 
+def _keep(folder: Path, entries: dict[str, Any]) -> None:
+    text = json.dumps(entries, indent=2, ensure_ascii=False) + "\n"
+    path = folder / RECORD
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_durably(path, text.encode())
+
+
+def _same(old: Any, new: Any) -> bool:
+    """Text and numbers, those but for rounding."""
+    if isinstance(new, str):
+        return bool(old == new)
+    a, b = np.asarray(old, dtype=np.float64), np.asarray(new, dtype=np.float64)
+    return a.shape == b.shape and bool((np.abs(a - b) <= SAME).all())
+
+
 def _settings_of(stage: Stage) -> dict[str, Any]:
-    chosen = asdict(stage.relaxation) if stage.relaxation is not None else {}
-    if stage.settings is not None:
-        chosen = stage.settings.to_dict()
+    chosen = _compared(stage.settings)
+    if stage.relaxation is not None:
+        chosen = asdict(stage.relaxation) | {name: chosen[name] for name in BESIDE_MINIMIZE}
+    return {"name": stage.name, **chosen}
+
+
+def _compared(settings: Settings) -> dict[str, Any]:
+    """All that a result depends on."""
+    chosen = settings.to_dict()
+    del chosen["walltime"]
     # through JSON, so that what is compared with a file went the same way
-    return json.loads(json.dumps({"name": stage.name, **chosen}))
+    return json.loads(json.dumps(chosen))
 
 
 def _entry(finished: Finished) -> dict[str, Any]:
@@ -250,7 +394,8 @@ def _read_back(stage: Stage, stem: Path, entry: dict[str, Any]) -> Finished:
         raise InputError(
             f"stage {stage.name} is noted as done, but its structure {path} is missing; take another folder"
         )
-    atoms = ase.io.read(path, format="extxyz")
-    assert isinstance(atoms, ase.Atoms)
+    atoms = _read(stem)
+    if stage.relaxation is None:
+        atoms = _exact(atoms, stem.with_suffix(".restart"))
     settlings = tuple(Settling(**values) for values in entry["settled"])
     return Finished(stage, atoms, settlings, entry["words"], True, True)

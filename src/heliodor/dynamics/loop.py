@@ -129,9 +129,10 @@ def run_loop(
                 state = advance(state)
                 run.clock.lap("steps")
                 thorough = state.step % schedule.log_every == 0
-                asked = (thorough or each_step) and run.look(state, thorough)
+                if thorough or each_step:
+                    run.look(state, thorough)
                 run.due(state)
-                ended = "asked" if asked else ""
+                ended = "asked" if run.asked else ""
         run.keep(state)
     except StorageError:
         raise
@@ -192,6 +193,7 @@ class _Run:
         self._saved = -1 if writer is None else writer.mark()["step"]
         self._logged: int = log.mark()["step"]
         self._kept = self._looked = -1
+        self.asked = False
         self._kept_at = time.perf_counter()
         self.clock = _Clock()
 
@@ -211,12 +213,12 @@ class _Run:
         # the first checkpoint shows whether there is room for one, and how long it takes
         self.keep(state)
 
-    def look(self, state: MDState, thorough: bool) -> bool:
-        asked = self.watch.look(state, thorough)
+    def look(self, state: MDState, thorough: bool) -> None:
+        # a look before a checkpoint counts as much: what it finds is not found again
+        self.asked |= self.watch.look(state, thorough)
         if thorough:
             self._looked = state.step
         self.clock.lap("checks")
-        return asked
 
     def due(self, state: MDState) -> None:
         """What the schedule has for this step."""
@@ -243,8 +245,19 @@ class _Run:
         self._log.write(state)
         self._logged = state.step
         hot, drift = (float(self._log.last[name].mean()) for name in ("temperature_K", "drift_meV_per_atom_ps"))
-        done, total = state.step - self._first.step, self._schedule.last_step - self._first.step
-        self._report(Report(done, total, state.time - self._first.time, self.clock.elapsed, hot, drift))
+        first = self._first
+        self._report(
+            Report(
+                state.step,
+                self._schedule.last_step,
+                state.time,
+                self.clock.elapsed,
+                hot,
+                drift,
+                first_step=first.step,
+                first_time=first.time,
+            )
+        )
         self.clock.lap("logging")
 
     def keep(self, state: MDState) -> None:

@@ -22,11 +22,12 @@ class Report:
     """Where a run stands.
 
     Attributes:
-        step, steps: done and in all.
-        time: fs simulated in this run.
-        seconds: wall time spent.
+        step, steps: done and in all, earlier parts of the run included.
+        time: fs simulated.
+        seconds: wall time spent in this part.
         temperature: K, mean over the structures.
         drift: of the conserved quantity, meV/atom/ps.
+        first_step, first_time: where this part of the run began.
     """
 
     step: int
@@ -35,18 +36,21 @@ class Report:
     seconds: float
     temperature: float
     drift: float
+    first_step: int = 0
+    first_time: float = 0.0
 
     @property
     def ns_per_day(self) -> float:
-        return 86400.0 * self.time * 1e-6 / self.seconds if self.seconds > 0 else 0.0
+        return 86400.0 * (self.time - self.first_time) * 1e-6 / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def seconds_left(self) -> float:
-        return self.seconds * (self.steps - self.step) / self.step if self.step else float("nan")
+        done = self.step - self.first_step
+        return self.seconds * (self.steps - self.step) / done if done else float("nan")
 
     def line(self) -> str:
         """For people."""
-        left = "" if self.step in (0, self.steps) else f"  {_clock(self.seconds_left)} left"
+        left = "" if self.step in (self.first_step, self.steps) else f"  {_clock(self.seconds_left)} left"
         return (
             f"{100.0 * self.step / max(1, self.steps):3.0f} %  {format_time(self.time)}  {self.ns_per_day:.3g} ns/day"
             f"{left}  {self.temperature:.0f} K  drift {self.drift:+.2g} meV/atom/ps"

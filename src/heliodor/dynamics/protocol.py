@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import ase
+import numpy as np
+
+from heliodor.dynamics.restraints.kinds import PositionRestraint, read_restraints, to_dict
 from heliodor.dynamics.settings import Settings, from_mapping, suggestion
 from heliodor.dynamics.steps.coupling import COUPLINGS
 from heliodor.errors import InputError
@@ -56,7 +60,10 @@ stages:
 """Protocols to begin from; {temperature}, {short} and {long} are filled in."""
 
 SETTLE = ("potential_eV",)
-"""Columns of the log judged after a stage that does not say otherwise; the density too under pressure."""
+"""Columns of the log judged after a stage that does not say otherwise; the density too where the whole cell gives."""
+
+BESIDE_MINIMIZE = ("frozen", "restraints")
+"""Settings that a minimisation knows."""
 
 
 @dataclass(frozen=True)
@@ -84,12 +91,14 @@ class Stage:
 
     Attributes:
         name: of the stage and of its files.
+        relaxation: None for dynamics.
+        settings: of the dynamics; a relaxation takes frozen atoms and restraints from them.
         settle: columns of the log to judge at its end.
     """
 
     name: str
     relaxation: Relaxation | None
-    settings: Settings | None
+    settings: Settings
     settle: tuple[str, ...]
 
 
@@ -112,6 +121,7 @@ def read_protocol(mapping: Mapping[str, Any], common: Mapping[str, Any] | None =
     if not isinstance(shared, Mapping):
         raise InputError("protocol: 'settings' must hold names and values")
     base = from_mapping({**(common or {}), **shared}, where="protocol, settings: ")
+    _check(base, "protocol, settings: ")
     stages = tuple(_stage(entry, number, base) for number, entry in enumerate(entries, 1))
     names = [stage.name for stage in stages]
     for name in names:
@@ -134,16 +144,86 @@ def _stage(entry: Any, number: int, base: Settings) -> Stage:
         raise InputError(f"{where}settle must be a list of columns of the log, such as [density_g_cm3]")
     if "minimize" in values:
         wishes = values.pop("minimize") or {}
-        if values or settle is not None:
-            extra = ", ".join(values) or "settle"
-            raise InputError(f"{where}a minimisation takes no {extra}")
-        return Stage(name, _relaxation(wishes, where), None, ())
+        extra = [key for key in values if key not in BESIDE_MINIMIZE] + ["settle"] * (settle is not None)
+        if extra:
+            raise InputError(f"{where}a minimisation takes no {', '.join(extra)}")
+        settings = from_mapping(values, base=base, where=where)
+        _check(settings, where)
+        return Stage(name, _relaxation(wishes, where), settings, ())
     settings = from_mapping(values, base=base, where=where)
+    _check(settings, where)
     if (settings.time is None) == (settings.steps is None):
         raise InputError(f"{where}give its length once: time: 10 ps, or steps: 20000")
     if settle is None:
-        settle = [*SETTLE, *(["density_g_cm3"] if settings.ensemble in ("npt", "nph") else [])]
+        # in-plane is for slabs, which have no density
+        dense = settings.ensemble in ("npt", "nph") and settings.coupling != "in-plane"
+        settle = [*SETTLE, *(["density_g_cm3"] if dense else [])]
     return Stage(name, None, settings, tuple(str(column) for column in settle))
+
+
+def _check(settings: Settings, where: str) -> None:
+    """Refuse what cannot go from stage to stage, before the first one has cost an hour."""
+    if settings.replicas != 1:
+        raise InputError(
+            f"{where}a protocol moves one structure, without replicas: run it several times, with another seed and "
+            "into another folder"
+        )
+    if settings.minimize_first:
+        raise InputError(
+            f"{where}minimize_first has no place in a protocol: put a stage before, such as - minimize: {{fmax: 0.05}}"
+        )
+    if settings.keep_velocities and settings.start_temperature is not None:
+        raise InputError(
+            f"{where}keep_velocities and start_temperature exclude each other; velocities go from stage to stage "
+            "where there is no start_temperature"
+        )
+    try:
+        read_restraints(settings.restraints)
+    except InputError as error:
+        raise InputError(f"{where}{error}") from None
+
+
+def anchored(settings: Settings, start: ase.Atoms, now: ase.Atoms) -> Settings:
+    """Position restraints with the places they had at the start of the protocol, carried along with the cell.
+
+    A stage by itself would take the places its atoms have drifted to, and measure places given in Å in a cell that
+    they were not meant for.
+
+    Args:
+        start: structure that the protocol began with.
+        now: that a stage begins with.
+
+    Raises:
+        InputError: a restraint of an atom that does not exist.
+    """
+    held = []
+    for restraint in read_restraints(settings.restraints):
+        if isinstance(restraint, PositionRestraint):
+            if max(restraint.atoms) >= len(start):
+                raise InputError(f"restraints: there is no atom {max(restraint.atoms)}, only {len(start)}, from 0")
+            given = restraint.reference
+            places = start.positions[list(restraint.atoms)] if given is None else np.array(given)
+            before, after = (frame.cell.array * frame.pbc[:, None] for frame in (start, now))
+            # in this form places in a cell that has not changed keep all their digits
+            places = places + places @ np.linalg.pinv(before) @ (after - before)
+            restraint = replace(restraint, reference=tuple(tuple(float(x) for x in row) for row in places))
+        held.append(to_dict(restraint))
+    return settings.replace(restraints=held) if held else settings
+
+
+def carried(start: ase.Atoms, last: ase.Atoms) -> ase.Atoms:
+    """The structure of the start, with its masses and fixed atoms, where the last stage has brought it.
+
+    A stage with a hydrogen mass leaves other masses: velocities are scaled so that each atom keeps its kinetic energy.
+    """
+    atoms = start.copy()
+    atoms.positions = last.positions
+    atoms.set_cell(last.cell.array)
+    scale = np.sqrt(last.get_masses() / atoms.get_masses())
+    velocities = last.get_velocities() * scale[:, None]
+    # a stage may move atoms that the structure fixes
+    atoms.set_momenta(atoms.get_masses()[:, None] * velocities, apply_constraint=False)
+    return atoms
 
 
 def _relaxation(wishes: Any, where: str) -> Relaxation:

@@ -9,6 +9,7 @@ import ase
 import ase.units
 import numpy as np
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
 
 from heliodor.dynamics.state import MDState
 from heliodor.dynamics.watch.bonds import BrokenBond, FormedBond
@@ -118,6 +119,8 @@ def final_atoms(state: MDState) -> list[ase.Atoms]:
         mine = slice(start, start := start + len(atoms))
         atoms.set_masses(state.masses[mine].cpu().numpy())
         atoms.set_velocities(state.velocities[mine].cpu().numpy() / ase.units.fs)
+        if state.frozen is not None:
+            atoms.set_constraint(FixAtoms(mask=state.frozen[mine].cpu().numpy()))
         atoms.info |= {"step": state.step, "time_fs": state.time}
         results = {"energy": float(state.energy[b]), "forces": state.forces[mine].cpu().numpy()}
         if state.prediction is not None and state.prediction.charges is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import secrets
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import fields
@@ -14,7 +15,8 @@ import ase
 import torch
 
 from heliodor.api import load
-from heliodor.dynamics.ensemble import couplings, rotates, stepper
+from heliodor.dynamics.describe import described
+from heliodor.dynamics.ensemble import couplings, rotates, stepper, words
 from heliodor.dynamics.files.log import Log
 from heliodor.dynamics.files.names import Files, named
 from heliodor.dynamics.files.restart import load_state, save_state
@@ -53,6 +55,7 @@ def simulate(
     overwrite: bool = False,
     progress: Progress = True,
     inputs: Mapping[str, Any] | None = None,
+    tell: Callable[[Sequence[tuple[str, str]]], None] = lambda lines: None,
     **options: Any,
 ) -> Run:
     """Molecular dynamics of one structure, or of several at once that do not see each other.
@@ -69,6 +72,8 @@ def simulate(
         overwrite: replace files that exist.
         progress: show a line on stderr, or a function to call with each `Report`.
         inputs: kept in ``run.json``: files and their hashes.
+        tell: called with lines (title, text) that say what is about to happen, when all has been checked, and what
+            the relaxation came to.
         options: any field of `heliodor.dynamics.Settings`, such as ``ensemble="npt", pressure=1.0, time="1 ns"``.
 
     Raises:
@@ -77,6 +82,7 @@ def simulate(
         SimulationError: the dynamics left physics; files hold everything up to there.
         StorageError: a file cannot be written; what was written before is intact.
     """
+    begun = time.perf_counter()
     settings = from_mapping(options, base=settings)
     if not isinstance(potential, Potential):
         potential = load(potential)
@@ -90,13 +96,25 @@ def simulate(
     with ExitStack() as stack:
         stop = stack.enter_context(interruptible())
         stack.enter_context(frozen(job.potential))
-        state = begin(job, stop)
+        tell(described(job))
+        state = begin(job, stop, tell)
         watch = _watch(job, state, files)
+        if files.trouble is not None:
+            # an older run's: frames are appended to it
+            files.trouble.unlink(missing_ok=True)
         if files.record is not None:
             write_record(
                 files.record,
-                record(job.potential, settings.to_dict(), structures=_described(job.system), inputs=dict(inputs or {})),
+                record(
+                    job.potential,
+                    settings.to_dict(),
+                    dynamics=words(settings, job.ramp),
+                    structures=_described(job),
+                    inputs=dict(inputs or {}),
+                ),
             )
+        if walltime is not None:
+            walltime -= time.perf_counter() - begun
         return _go(stack, job, state, files, watch, {}, stop, progress, walltime)
 
 
@@ -132,7 +150,7 @@ def restart(
         state, extra = load_state(path, potential.device)
     timestep = parse_time(settings.timestep)
     steps = int(extra["steps"])
-    ramp = read_temperature(settings.temperature, steps, state.system.n_structures)
+    ramp = read_temperature(settings.temperature, steps, state.system)
     if extend is not None:
         if not ramp.constant:
             raise InputError("a run along a temperature ramp cannot be extended; start a new one from its last frame")
@@ -180,7 +198,7 @@ def _go(
 ) -> Run:
     """Open the files, run the loop, draw the picture."""
     settings, first = job.settings, state.step
-    table = Log(files.log, marks.get("log"))
+    table = Log(files.log, marks.get("log"), timestep=job.timestep)
     stack.callback(table.close)
     writer = None
     if files.output is not None:
@@ -325,11 +343,18 @@ def _metadata(job: Job) -> dict[str, str | float | int]:
     }
 
 
-def _described(system: System) -> list[dict[str, Any]]:
-    return [
-        {"formula": frame.get_chemical_formula(), "atoms": len(frame), "charge": frame.info["charge"]}
-        for frame in system.to_atoms()
-    ]
+def _described(job: Job) -> list[dict[str, Any]]:
+    """Composition, charge and spin of each structure; masses where they are not the standard ones."""
+    found, start = [], 0
+    for frame in job.system.to_atoms():
+        masses = job.masses[start : start + len(frame)].tolist()
+        start += len(frame)
+        entry = {"formula": frame.get_chemical_formula(), "atoms": len(frame), **frame.info}
+        entry["pbc"] = frame.pbc.tolist()
+        if any(abs(a - b) > 1e-6 for a, b in zip(masses, frame.get_masses(), strict=True)):
+            entry["masses_amu"] = masses
+        found.append(entry)
+    return found
 
 
 def _with_all_options(function: Callable[..., Run]) -> None:

@@ -131,12 +131,28 @@ def from_mapping(
     for name in values:
         if name not in names and name not in also:
             raise InputError(f"{where}unknown setting {name!r}{suggestion(name, [*names, *also])}")
-    known = {name: value for name, value in values.items() if name in names}
+    known = {name: _ordinary(value) for name, value in values.items() if name in names}
     for name, value in known.items():
         _check_kind(name, value, where)
     if "restraints" in known:
         known["restraints"] = tuple(known["restraints"])
     return dataclasses.replace(base or Settings(), **known)
+
+
+def _ordinary(value: Any) -> Any:
+    """Numbers and lists for what numpy or torch hold; mappings for restraints."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {str(name): _ordinary(part) for name, part in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        # a restraint as an object; imported here for the sake of a light command line
+        from heliodor.dynamics.restraints.kinds import to_dict
+
+        return to_dict(value)  # type: ignore[arg-type]
+    if isinstance(value, (list, tuple)):
+        return type(value)(_ordinary(part) for part in value)
+    return value
 
 
 def suggestion(name: str, names: Sequence[str]) -> str:

@@ -25,7 +25,7 @@ from heliodor.dynamics.restraints.frozen import frozen_from
 from heliodor.dynamics.restraints.kinds import read_restraints
 from heliodor.dynamics.restraints.restrained import Restrained
 from heliodor.dynamics.settings import Settings
-from heliodor.dynamics.state import MDState, init
+from heliodor.dynamics.state import MDState, init, kinetic_energy, kinetic_energy_of
 from heliodor.dynamics.steps.coupling import check_coupling
 from heliodor.dynamics.targets import Ramp, read_temperature
 from heliodor.errors import InputError
@@ -35,6 +35,9 @@ from heliodor.units import parse_time
 
 HYDROGEN_PERIOD = 9.0
 """fs; of the fastest stretching vibrations of hydrogen (3,700 1/cm). Others' are slower as the root of the mass."""
+
+KEPT = 0.02
+"""Fraction of the kinetic energy handed in whose loss is told."""
 
 SAFE, IMPOSSIBLE = 1.0 / 9.0, 1.0 / 4.0
 """Fractions of that period: up to the first a step is integrated well; Verlet diverges at 1/π, the second is near."""
@@ -100,8 +103,10 @@ def prepare(
 
     if settings.frozen is not None:
         fixed = _mask(settings.frozen, system)
+        fixed = fixed if bool(fixed.any()) else None
     if fixed is not None and bool(fixed.all()):
         raise InputError("every atom is frozen: nothing can move")
+    before = masses
     if settings.hydrogen_mass is not None:
         masses = repartition(system, masses, settings.hydrogen_mass)
     rigid = None
@@ -110,6 +115,8 @@ def prepare(
     if settings.restraints:
         potential = Restrained(potential, read_restraints(settings.restraints), system)
     pressed = couplings(settings)[1] is not None
+    if rigid is not None and couplings(settings)[1] == "mtk":
+        raise InputError("the mtk barostat moves every atom by itself: with rigid bonds take the scr barostat")
     if pressed:
         check_coupling(system, settings.coupling)
         if fixed is not None:
@@ -117,19 +124,30 @@ def prepare(
                 "frozen atoms cannot follow a cell that changes: choose nvt, or restrain positions instead"
             )
     _check_timestep(system, masses, timestep, fixed, rigid)
-    ramp = read_temperature(settings.temperature, steps, system.n_structures)
+    ramp = read_temperature(settings.temperature, steps, system)
     stepper(settings, potential, system, ramp)
-    velocities = _velocities(atoms, settings) if settings.keep_velocities else None
+    velocities = None
+    if settings.keep_velocities:
+        # moving mass from atom to atom keeps the kinetic energy of each
+        velocities = _velocities(atoms, settings).to(masses) * (before / masses).sqrt().unsqueeze(-1)
     return Job(system, potential, settings, masses, steps, timestep, ramp, fixed, rigid, velocities)
 
 
-def begin(job: Job, stop: Callable[[], bool] = lambda: False) -> MDState:
+def begin(
+    job: Job,
+    stop: Callable[[], bool] = lambda: False,
+    tell: Callable[[Sequence[tuple[str, str]]], None] = lambda lines: None,
+) -> MDState:
     """The state at time zero: relaxed first if asked for, then with Maxwell-Boltzmann velocities.
 
     Args:
         stop: asked during the relaxation, whether to end it.
+        tell: called with what the relaxation came to.
+
+    Raises:
+        KeyboardInterrupt: the relaxation was stopped.
     """
-    settings, system = job.settings, job.system
+    settings, system, rigid = job.settings, job.system, job.rigid
     if settings.minimize_first:
         relaxed = minimize(
             system,
@@ -140,9 +158,23 @@ def begin(job: Job, stop: Callable[[], bool] = lambda: False) -> MDState:
             frozen=job.frozen,
             callback=lambda *_: stop(),
         )
+        if stop():
+            # what is half relaxed is nothing to go on from
+            raise KeyboardInterrupt
+        if not bool(relaxed.converged.all()):
+            warnings.warn(
+                f"the relaxation ended after {relaxed.steps} steps with a largest force of "
+                f"{float(relaxed.fmax.amax()):.2g} eV/Å; 0.05 was aimed at",
+                ModelWarning,
+                stacklevel=3,
+            )
+        fallen = (relaxed.energy - relaxed.energies[0]).tolist()
+        change = ", ".join(f"{x:+.4f}" for x in fallen[:4]) + (" ..." if len(fallen) > 4 else "")
+        tell([("relaxed", f"{relaxed.steps} steps, largest force {float(relaxed.fmax.amax()):.3g} eV/Å, {change} eV")])
         system = relaxed.system
-        if job.rigid is not None:
-            system, _ = find_rigid(system, job.masses, settings.constraints, lengths_of=job.rigid)
+        if rigid is not None:
+            # the lengths to hold are those of the relaxed structure
+            system, rigid = find_rigid(system, job.masses, settings.constraints, frozen=job.frozen)
     start: float | Tensor
     if settings.start_temperature is not None:
         start = settings.start_temperature
@@ -152,21 +184,40 @@ def begin(job: Job, stop: Callable[[], bool] = lambda: False) -> MDState:
             # half of it goes into the vibrations, whose potential energy the relaxation has taken away
             start = 2.0 * start
     outside = job.frozen is not None or getattr(job.potential, "holds_places", False)
+    # constant energy with given velocities, of a collision say, is not to be touched
+    untouched = job.velocities is not None and settings.ensemble == "nve"
     assert settings.seed is not None
-    return init(
+    state = init(
         system,
         job.potential,
         temperature=start,
         seed=settings.seed,
         skin=settings.skin,
         masses=job.masses,
-        rotating=rotates(settings),
+        rotating=rotates(settings) or untouched,
         velocities=job.velocities,
-        fixed_center=not outside,
+        fixed_center=not outside and not untouched,
         virial=bool(system.pbc.all()) or couplings(settings)[1] is not None,
         frozen=job.frozen,
-        rigid=job.rigid,
+        rigid=rigid,
     )
+    if job.velocities is not None:
+        _tell_lost(job, state)
+    return state
+
+
+def _tell_lost(job: Job, state: MDState) -> None:
+    """Warn where holding momenta at zero took a noticeable part of the velocities handed in."""
+    assert job.velocities is not None
+    given = kinetic_energy_of(job.velocities.to(state.velocities), state.masses, state.system)
+    lost = 1.0 - kinetic_energy(state) / given.clamp_min(1e-300)
+    if bool((lost > KEPT).any()):
+        warnings.warn(
+            f"{100 * float(lost.max()):.0f} % of the kinetic energy of the velocities handed in is motion of the "
+            "centre of mass, rotation, or of bonds and atoms held; this run holds it at zero",
+            ModelWarning,
+            stacklevel=4,
+        )
 
 
 def _read(
@@ -176,8 +227,11 @@ def _read(
     if isinstance(atoms, System):
         if settings.replicas > 1:
             raise InputError("replicas can be made of ase.Atoms; batch a System yourself")
+        system = atoms.to(device=potential.device, dtype=torch.float64)
+        if bool((system.pbc.all(-1) & (system.volume <= 0)).any()):
+            raise InputError("a cell is left-handed or flat (no positive volume); exchange two lattice vectors")
         masses = torch.as_tensor(ase.data.atomic_masses)[atoms.numbers.cpu()]
-        return atoms.to(device=potential.device, dtype=torch.float64), masses, None
+        return system, masses.to(potential.device), None
     frames = [atoms] if isinstance(atoms, ase.Atoms) else list(atoms)
     frames = [frame for frame in frames for _ in range(settings.replicas)]
     system = System.from_atoms(frames, device=potential.device)
@@ -193,10 +247,12 @@ def _velocities(atoms: ase.Atoms | Sequence[ase.Atoms] | System, settings: Setti
     frames = [atoms] if isinstance(atoms, ase.Atoms) else list(atoms)
     if settings.replicas > 1 or settings.minimize_first or settings.start_temperature is not None:
         raise InputError("keep_velocities does not go with replicas, a relaxation or a start temperature")
-    velocities = np.concatenate([frame.get_velocities() for frame in frames]) * ase.units.fs
-    if not np.abs(velocities).any():
-        raise InputError("keep_velocities: the structure has no velocities")
-    return torch.as_tensor(velocities)
+    each = [frame.get_velocities() for frame in frames]
+    for number, found in enumerate(each):
+        if not np.abs(found).any():
+            where = f"structure {number}" if len(each) > 1 else "the structure"
+            raise InputError(f"keep_velocities: {where} has no velocities")
+    return torch.as_tensor(np.concatenate(each) * ase.units.fs)
 
 
 def _mask(chosen: str | Sequence[int], system: System) -> Bool[Tensor, "N"]:
@@ -207,11 +263,12 @@ def _mask(chosen: str | Sequence[int], system: System) -> Bool[Tensor, "N"]:
             raise InputError("every atom is frozen: nothing can move")
         picked = picked.to(system.device)
     else:
-        picked = torch.as_tensor(list(chosen), device=system.device)
+        picked = torch.as_tensor(list(chosen), dtype=torch.int64, device=system.device)
     starts = torch.cumsum(system.counts, 0) - system.counts
     for start, count in zip(starts.tolist(), system.counts.tolist(), strict=True):
         if len(picked) and not 0 <= int(picked.min()) <= int(picked.max()) < count:
-            raise InputError(f"frozen: atom {int(picked.max())} does not exist, the atoms are 0 to {count - 1}")
+            wrong = int(picked.min()) if int(picked.min()) < 0 else int(picked.max())
+            raise InputError(f"frozen: atom {wrong} does not exist, the atoms are 0 to {count - 1}")
         mask[start + picked] = True
     return mask
 
@@ -226,6 +283,8 @@ def _check_choices(settings: Settings) -> None:
         value = getattr(settings, name)
         if value not in known:
             raise InputError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+    if not 0.0 <= settings.skin < float("inf"):
+        raise InputError(f"skin must be a length in Å, 0 or more, not {settings.skin}")
     if settings.start_temperature is not None and not 0.0 <= settings.start_temperature < float("inf"):
         raise InputError(f"start_temperature must be a number of kelvins >= 0, not {settings.start_temperature}")
 

@@ -58,7 +58,7 @@ class Ramp:
         return " to ".join(f"{t:g}" for t in self.knots.tolist()) + " K"
 
 
-def read_temperature(value: str | float | Sequence[float], steps: int, n_structures: int) -> Ramp:
+def read_temperature(value: str | float | Sequence[float], steps: int, system: System) -> Ramp:
     """From a number, a text such as ``"300:900"`` or one number for each structure.
 
     Raises:
@@ -68,9 +68,11 @@ def read_temperature(value: str | float | Sequence[float], steps: int, n_structu
         rows = [_number(part, "temperature", "K") for part in value.split(":")]
         knots = torch.tensor(rows, dtype=torch.float64)
     elif isinstance(value, Sequence):
-        if len(value) != n_structures:
-            raise InputError(f"{len(value)} temperatures for {n_structures} structure(s); write a ramp as '300:900'")
-        knots = torch.tensor([[float(t) for t in value]], dtype=torch.float64)
+        if len(value) != system.n_structures:
+            raise InputError(
+                f"{len(value)} temperatures for {system.n_structures} structure(s); write a ramp as '300:900'"
+            )
+        knots = torch.tensor([[float(t) for t in value]], dtype=torch.float64, device=system.device)
     else:
         knots = torch.tensor([float(value)], dtype=torch.float64)
     if not bool((knots.isfinite() & (knots > 0)).all()):

@@ -72,6 +72,7 @@ def open_for_reading(path: Path) -> h5py.File:
         InputError: it is not HDF5, or damaged.
     """
     errors = []
+    _check_whole(path)
     # a file whose writer was killed can be opened as one being written only; a foreign one perhaps not so
     for options in ({"libver": "latest", "swmr": True}, {}):
         try:
@@ -79,3 +80,21 @@ def open_for_reading(path: Path) -> h5py.File:
         except (OSError, ValueError) as error:
             errors.append(str(error))
     raise InputError(f"{path} cannot be read as HDF5: {errors[-1]}")
+
+
+def _check_whole(path: Path) -> None:
+    """Refuse a file that has lost its end: HDF5 would wait for it for ever when reading as it grows.
+
+    The superblock (version 2 or 3, HDF5 File Format Specification, II.A) says where the file ended when it was last
+    closed or flushed.
+
+    Raises:
+        InputError: it is shorter than that.
+    """
+    with path.open("rb") as file:
+        head = file.read(48)
+    if head[:8] != b"\x89HDF\r\n\x1a\n" or len(head) < 48 or head[8] not in (2, 3) or head[9] != 8:
+        return
+    end, size = int.from_bytes(head[28:36], "little"), path.stat().st_size
+    if size < end:
+        raise InputError(f"{path} has lost its end: {size} bytes are left of {end}; put the whole file back")

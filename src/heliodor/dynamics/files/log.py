@@ -50,8 +50,9 @@ class Log:
         StorageError: no room, no permission.
     """
 
-    def __init__(self, path: Path | None, resume: dict[str, Any] | None = None) -> None:
+    def __init__(self, path: Path | None, resume: dict[str, Any] | None = None, *, timestep: float = 0.0) -> None:
         self.path = path
+        self._timestep = timestep
         self._file: AppendFile | None = None
         self._rows: list[np.ndarray] = []
         self._columns: list[str] = []
@@ -72,7 +73,7 @@ class Log:
             # asked once: each question to a GPU waits for it
             pbc = state.system.pbc
             self._periodic = bool(pbc.any()), bool(pbc.all(-1).any())
-        values = _values(state, *self._periodic)
+        values = _values(state, *self._periodic, self._timestep)
         if self._slope is None:
             names = list(values)
             place = names.index("conserved_eV") + 1
@@ -162,7 +163,7 @@ def _header(columns: list[str], n_structures: int) -> str:
     return ",".join(names) + "\n"
 
 
-def _values(state: MDState, boxed: bool, periodic: bool) -> dict[str, Float[Tensor, "B"]]:
+def _values(state: MDState, boxed: bool, periodic: bool, timestep: float) -> dict[str, Float[Tensor, "B"]]:
     """Everything logged that is a number per structure, but for the drift.
 
     Args:
@@ -177,7 +178,7 @@ def _values(state: MDState, boxed: bool, periodic: bool) -> dict[str, Float[Tens
         return values
     system = state.system
     if periodic:
-        diagonal = torch.diagonal(pressure(state), dim1=-2, dim2=-1) / BAR
+        diagonal = torch.diagonal(pressure(state, timestep), dim1=-2, dim2=-1) / BAR
         volume = system.volume.abs()
         found = {"pressure_bar": diagonal.mean(-1)}
         found |= {f"pressure_{name}_bar": diagonal[:, k] for k, name in enumerate(("xx", "yy", "zz"))}

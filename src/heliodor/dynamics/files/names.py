@@ -74,7 +74,4 @@ def named(
         path = getattr(files, f.name)
         if path is not None:
             refuse_existing(path, overwrite)
-    if overwrite and files.trouble is not None:
-        # frames are appended to it
-        files.trouble.unlink(missing_ok=True)
     return files

@@ -28,7 +28,7 @@ def cannot_write(path: Path, error: Exception) -> StorageError:
     cause = os.strerror(code).lower() if code else str(error).splitlines()[0]
     return StorageError(
         f"cannot write {path}: {cause}; what was written before is intact: make room or set the folder right, then "
-        "restart from the last checkpoint"
+        "go on from the run's .restart file, if it has come to one, or begin anew"
     )
 
 

@@ -99,6 +99,8 @@ class Restrained(Potential):
             setattr(self, name, getattr(potential, name))
         if hasattr(potential, "dispersion_damping_width"):
             self.dispersion_damping_width = potential.dispersion_damping_width
+        if hasattr(potential, "doubts"):
+            self.doubts = potential.doubts
         self.holds_places = any(isinstance(r, PositionRestraint) for r in restraints)
         """Whether the centre of mass is held: momentum is then not conserved."""
         self._n_atoms, self._n_structures = start.n_atoms, start.n_structures

@@ -49,13 +49,15 @@ def cell_rescaling_step(
         time_constant: fs, of stochastic velocity rescaling.
     """
     moved_by: list[Float[Tensor, "B 3 3"]] = []
+    # that of positions and forces which belong together: in the middle the atoms have moved on
+    before = virial(state)
 
     def middle(state: MDState) -> MDState:
         if friction is not None:
             state = fluctuated(state, dt, temperature=temperature, friction=friction)
-        state, strain = cell_rescaled(state, dt, temperature=temperature, barostat=barostat)
+        state, strain = cell_rescaled(state, dt, temperature=temperature, barostat=barostat, virial=before)
         moved_by.append(strain)
-        return replace(state, bath=state.bath + 0.5 * _contract(virial(state), strain))
+        return replace(state, bath=state.bath + 0.5 * _contract(before, strain))
 
     state = verlet_step(state, potential, dt, middle)
     state = replace(state, bath=state.bath + 0.5 * _contract(virial(state), moved_by[0]))
@@ -65,13 +67,21 @@ def cell_rescaling_step(
 
 
 def cell_rescaled(
-    state: MDState, dt: float, *, temperature: float | Float[Tensor, "B"], barostat: Barostat
+    state: MDState,
+    dt: float,
+    *,
+    temperature: float | Float[Tensor, "B"],
+    barostat: Barostat,
+    virial: Float[Tensor, "B 3 3"] | None = None,
 ) -> tuple[MDState, Float[Tensor, "B 3 3"]]:
     """Cell, positions and velocities after the barostat has acted for dt (fs), and the strain it made.
 
     dε = β/(3τV) G dt + (2 kT β/(3τV))^½ dW in the coupling's subspace, G being `pressure.pull`, β the compressibility
     and τ the time constant: R -> R exp(ε), v -> v exp(-ε), h -> h exp(ε). With ε measured as the logarithm, the drift
     that the volume dependence of the noise would add and the one of the measure dV cancel. Rigid groups move whole.
+
+    Args:
+        virial: eV, where the state's own is not of its positions.
     """
     system = state.system
     generator = generator_at(state)
@@ -80,7 +90,7 @@ def cell_rescaled(
     noise = project(0.5 * (noise + noise.mT), barostat.coupling)
     measure = system.volume
     thermal = torch.as_tensor(BOLTZMANN * temperature, dtype=dtype, device=device)
-    force = pull(state, barostat, temperature)
+    force = pull(state, barostat, temperature, virial)
     if not bool(system.pbc.all()):
         # a slab has no volume and needs one for the barostat's speed only: that of condensed matter
         measure = torch.where(system.pbc.all(-1), measure, VOLUME_PER_ATOM * system.counts.to(dtype))

@@ -65,11 +65,13 @@ def with_piston(state: MDState, barostat: Barostat) -> MDState:
     """The state with a piston at rest, if it has none."""
     if state.rigid is not None or state.frozen is not None:
         raise InputError(
-            "the Martyna-Tobias-Klein barostat moves every atom: with rigid bonds or frozen atoms use stochastic cell "
-            "rescaling (barostat='scr') or constant volume"
+            "the mtk barostat moves every atom by itself: with rigid bonds take the scr barostat, with frozen atoms "
+            "constant volume"
         )
     if state.piston is not None:
         return state
+    if not bool((state.degrees_of_freedom > 0).all()):
+        raise InputError("the Martyna-Tobias-Klein barostat needs more than one atom a cell: take the scr barostat")
     return replace(state, piston=Piston(torch.zeros_like(state.system.cell), chain_at_rest(state.energy)))
 
 

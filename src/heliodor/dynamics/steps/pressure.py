@@ -11,6 +11,7 @@ from torch import Tensor
 from heliodor.dynamics.constraints.rigid import group_kinetic_tensor, group_virial
 from heliodor.dynamics.state import MDState, per_structure
 from heliodor.dynamics.steps.coupling import project
+from heliodor.dynamics.steps.integrators import mobility
 from heliodor.system import System
 from heliodor.units import BAR, BOLTZMANN, KINETIC
 
@@ -57,14 +58,22 @@ def virial(state: MDState) -> Float[Tensor, "B 3 3"]:
     return group_virial(state.rigid, state.virial, state.system.positions, state.forces, state.masses, state.system)
 
 
-def pressure(state: MDState) -> Float[Tensor, "B 3 3"]:
+def pressure(state: MDState, timestep: float = 0.0) -> Float[Tensor, "B 3 3"]:
     """Instantaneous pressure tensor, eV/Å³, of fully periodic structures.
 
     (Σ m v⊗v + virial)/V, with the kinetic part that the motion of the centre of mass would add on average where
     that is held at rest, so that an ideal gas has N kT/V and not (N - 1) kT/V.
+
+    Args:
+        timestep: fs, of the steps that made the state. The kinetic part is then the mean of the half steps before and
+            after, Σ m v⊗v + (dt²/4) Σ F⊗F/m, which balances the virial exactly for harmonic modes; with the
+            velocities of whole steps the pressure comes out low by (ω dt)²/4 kT/V for each.
     """
     free = state.degrees_of_freedom.clamp_min(1.0)
     twice = kinetic_tensor(state)
+    if timestep:
+        half_kicks = state.forces * mobility(state, 0.5 * timestep)
+        twice = twice + kinetic_tensor(state.replace(velocities=half_kicks))
     total = twice + virial(state)
     if state.fixed_center:
         # 2K/f is kT on average, of the ensemble without a thermostat too
@@ -73,7 +82,12 @@ def pressure(state: MDState) -> Float[Tensor, "B 3 3"]:
     return total / state.system.volume.view(-1, 1, 1)
 
 
-def pull(state: MDState, barostat: Barostat, temperature: float | Float[Tensor, "B"] | None) -> Float[Tensor, "B 3 3"]:
+def pull(
+    state: MDState,
+    barostat: Barostat,
+    temperature: float | Float[Tensor, "B"] | None,
+    virial_then: Float[Tensor, "B 3 3"] | None = None,
+) -> Float[Tensor, "B 3 3"]:
     """Generalised force on the strain of the cell, eV: Σ m v⊗v + virial - PV + γA, within the coupling.
 
     Of an ideal gas whose centre of mass is at rest, N - 1 velocities push; the missing kT is added, so that the
@@ -81,8 +95,9 @@ def pull(state: MDState, barostat: Barostat, temperature: float | Float[Tensor, 
 
     Args:
         temperature: K; None where there is no thermostat, and nothing is added.
+        virial_then: eV, where the state's own is not of its positions.
     """
-    total = kinetic_tensor(state) + virial(state)
+    total = kinetic_tensor(state) + (virial(state) if virial_then is None else virial_then)
     identity = torch.eye(3, dtype=total.dtype, device=total.device)
     if temperature is not None and state.fixed_center:
         thermal = torch.as_tensor(BOLTZMANN * temperature, dtype=total.dtype, device=total.device)
