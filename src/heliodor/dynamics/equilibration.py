@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,10 +17,9 @@ from torch import Tensor
 from heliodor.analysis.settling import Settling, settled
 from heliodor.dynamics.ensemble import couplings
 from heliodor.dynamics.files.restart import load_state
-from heliodor.dynamics.files.storage import write_durably
 from heliodor.dynamics.progress import Report
-from heliodor.dynamics.protocol import BESIDE_MINIMIZE, Relaxation, Stage, anchored, carried
-from heliodor.dynamics.provenance import identity
+from heliodor.dynamics.protocol import Relaxation, Stage, anchored, carried
+from heliodor.dynamics.protocol_record import SAME, SHOWN, compared, read_record, settings_of, write_record
 from heliodor.dynamics.relax.minimize import minimize
 from heliodor.dynamics.restraints.frozen import frozen_from
 from heliodor.dynamics.restraints.kinds import read_restraints
@@ -29,34 +27,12 @@ from heliodor.dynamics.restraints.restrained import Restrained
 from heliodor.dynamics.result import Run, final_atoms
 from heliodor.dynamics.run import restart, simulate
 from heliodor.dynamics.settings import Settings, from_mapping
-from heliodor.dynamics.setup import _mask as mask_of
+from heliodor.dynamics.setup import mask_of
 from heliodor.errors import CheckpointError, InputError, SimulationError
 from heliodor.potential import Potential
-from heliodor.system import System, read_charge, read_spin
+from heliodor.system import System
 
 UNITS = {"density_g_cm3": "g/cm³", "potential_eV": "eV", "volume_A3": "Å³", "temperature_K": "K", "pressure_bar": "bar"}
-
-RECORD = "protocol.json"
-"""In the folder: what the protocol was begun with, and one entry per finished stage with settings and results."""
-
-SAME = 1e-6
-"""Å and amu; differences that rounding in a file may make."""
-
-OTHER = {
-    "model": "another model",
-    "numbers": "another molecule",
-    "charge": "another charge",
-    "spin": "another spin",
-    "pbc": "other periodic directions",
-    "cell": "another cell",
-    "positions": "another structure",
-    "masses": "other masses",
-    "fixed": "other fixed atoms",
-}
-"""What a record says of the beginning, and how to call it where it differs."""
-
-SHOWN = 40
-"""Characters; longer values are not told in errors."""
 
 
 @dataclass(frozen=True)
@@ -108,13 +84,13 @@ def run_protocol(
     folder = Path(folder)
     _check(stages, atoms, potential)
     folder.mkdir(parents=True, exist_ok=True)
-    entries = _entries(folder, atoms, potential, stages)
+    entries = read_record(folder, atoms, potential, stages)
     start = atoms.copy()
     # to the last digit what the first call was given, since references of restraints must be the same ones
     start.positions = np.array(entries["positions"])
     start.set_cell(np.array(entries["cell"]))
     # before anything moves: whoever comes back to a stage that was cut off must come with the same
-    _keep(folder, entries)
+    write_record(folder, entries)
     now, done = start, []
     for number, stage in enumerate(stages, 1):
         stem = folder / f"{number:02d}-{stage.name}"
@@ -128,7 +104,7 @@ def run_protocol(
                 finished = _moved(stage, settings, now, potential, stem, number, progress, walltime)
             if finished.complete:
                 entries["stages"].append(_entry(finished))
-                _keep(folder, entries)
+                write_record(folder, entries)
         done.append(finished)
         tell(finished)
         if not finished.complete:
@@ -240,9 +216,9 @@ def _at_end(checkpoint: Path, settings: Settings, atoms: ase.Atoms, name: str) -
     back = "put the protocol back as it was, or take another folder"
     if state.system.numbers.tolist() != atoms.numbers.tolist():
         raise InputError(f"{begun} another molecule; {back}")
-    old = _compared(from_mapping(extra["settings"], where=f"{checkpoint}: "))
+    old = compared(from_mapping(extra["settings"], where=f"{checkpoint}: "))
     changes = []
-    for key, value in _compared(settings).items():
+    for key, value in compared(settings).items():
         if old[key] != value:
             values = f" {old[key]} → {value}"
             changes.append(key + (values if len(values) <= SHOWN else ""))
@@ -309,80 +285,9 @@ def _exact(atoms: ase.Atoms, checkpoint: Path) -> ase.Atoms:
     return found if same else atoms
 
 
-def _entries(folder: Path, atoms: ase.Atoms, potential: Potential, stages: Sequence[Stage]) -> dict[str, Any]:
-    """What the folder says has been done, if it is of this protocol."""
-    begun = {
-        "model": identity(potential)["sha256"],
-        "numbers": atoms.numbers.tolist(),
-        "charge": read_charge(atoms),
-        "spin": read_spin(atoms),
-        "pbc": atoms.pbc.tolist(),
-        "cell": atoms.cell.array.tolist(),
-        "positions": atoms.positions.tolist(),
-        "masses": atoms.get_masses().tolist(),
-        "fixed": frozen_from(atoms).nonzero().flatten().tolist(),
-    }
-    path = folder / RECORD
-    # of stages that were begun, finished or not
-    moved = sorted(p for p in folder.glob("[0-9][0-9]-*") if p.suffix in (".h5", ".restart"))
-    if not path.exists():
-        if moved:
-            raise InputError(f"{folder} holds {moved[0].name} and no {RECORD} to go with it; take another folder")
-        return {**begun, "stages": []}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        same = {name: _same(found[name], begun[name]) for name in OTHER}
-        kept = [entry["settings"] for entry in found["stages"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is damaged or of another version ({error}); take another folder") from None
-    if not kept and not moved:
-        # refused or failed before anything moved, which binds nobody
-        return {**begun, "stages": []}
-    for name, words in OTHER.items():
-        if not same[name]:
-            raise InputError(f"{folder} holds a protocol begun with {words}; take another folder")
-    for number, (stage, settings) in enumerate(zip(stages, kept, strict=False), 1):
-        if _settings_of(stage) != settings:
-            raise InputError(
-                f"{folder} holds stage {number} ({stage.name}) done with other settings; take another folder, or put "
-                "the protocol back as it was"
-            )
-    return found
-
-
-def _keep(folder: Path, entries: dict[str, Any]) -> None:
-    text = json.dumps(entries, indent=2, ensure_ascii=False) + "\n"
-    path = folder / RECORD
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        write_durably(path, text.encode())
-
-
-def _same(old: Any, new: Any) -> bool:
-    """Text and numbers, those but for rounding."""
-    if isinstance(new, str):
-        return bool(old == new)
-    a, b = np.asarray(old, dtype=np.float64), np.asarray(new, dtype=np.float64)
-    return a.shape == b.shape and bool((np.abs(a - b) <= SAME).all())
-
-
-def _settings_of(stage: Stage) -> dict[str, Any]:
-    chosen = _compared(stage.settings)
-    if stage.relaxation is not None:
-        chosen = asdict(stage.relaxation) | {name: chosen[name] for name in BESIDE_MINIMIZE}
-    return {"name": stage.name, **chosen}
-
-
-def _compared(settings: Settings) -> dict[str, Any]:
-    """All that a result depends on."""
-    chosen = settings.to_dict()
-    del chosen["walltime"]
-    # through JSON, so that what is compared with a file went the same way
-    return json.loads(json.dumps(chosen))
-
-
 def _entry(finished: Finished) -> dict[str, Any]:
     return {
-        "settings": _settings_of(finished.stage),
+        "settings": settings_of(finished.stage),
         "words": finished.words,
         "settled": [asdict(settling) for settling in finished.settlings],
     }

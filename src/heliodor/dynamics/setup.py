@@ -102,7 +102,7 @@ def prepare(
     warn_about(potential, system)
 
     if settings.frozen is not None:
-        fixed = _mask(settings.frozen, system)
+        fixed = mask_of(settings.frozen, system)
         fixed = fixed if bool(fixed.any()) else None
     if fixed is not None and bool(fixed.all()):
         raise InputError("every atom is frozen: nothing can move")
@@ -255,7 +255,12 @@ def _velocities(atoms: ase.Atoms | Sequence[ase.Atoms] | System, settings: Setti
     return torch.as_tensor(np.concatenate(each) * ase.units.fs)
 
 
-def _mask(chosen: str | Sequence[int], system: System) -> Bool[Tensor, "N"]:
+def mask_of(chosen: str | Sequence[int], system: System) -> Bool[Tensor, "N"]:
+    """The atoms that a selection means, in each structure.
+
+    Raises:
+        InputError: no such atoms.
+    """
     mask = torch.zeros(system.n_atoms, dtype=torch.bool, device=system.device)
     if isinstance(chosen, str):
         picked = select_atoms(chosen, system)
