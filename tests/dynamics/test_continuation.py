@@ -90,7 +90,9 @@ def test_the_record_holds_what_a_repetition_needs(tmp_path):
     record = json.loads((tmp_path / "run.json").read_text())
     assert record["settings"]["seed"] == 1
     assert record["inputs"] == {"structure": "x.xyz"}
-    assert record["structures"] == [{"formula": "C5", "atoms": 5, "charge": 0.0}]
+    (structure,) = record["structures"]
+    assert structure == {"formula": "C5", "atoms": 5, "charge": 0.0, "spin": 0, "pbc": [False] * 3}
+    assert record["dynamics"].startswith("NVT at 300 K (Langevin")
     assert len(record["model"]["sha256"]) == 64
     assert {"heliodor", "python", "torch", "numpy", "ase"} <= set(record["versions"])
     (again,) = record["restarts"]

@@ -210,7 +210,7 @@ def test_what_cannot_be_kept_is_not_lost_in_silence(tmp_path):
 
 
 def test_a_vanished_folder_is_named(tmp_path):
-    with pytest.raises(StorageError, match=r"gone/run\.restart: no such file or directory.*restart from the last"):
+    with pytest.raises(StorageError, match=r"gone/run\.restart: no such file or directory.*begin anew"):
         save_state(tmp_path / "gone" / "run.restart", begin("nve"), {})
 
 

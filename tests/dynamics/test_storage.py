@@ -145,7 +145,7 @@ def test_a_folder_that_vanishes_stops_the_run(tmp_path, name):
             folder.rename(tmp_path / "elsewhere")
         return False
 
-    with pytest.raises(StorageError, match=f"cannot write .*scratch/{name}: no such file or directory.*restart from"):
+    with pytest.raises(StorageError, match=f"cannot write .*scratch/{name}: no such file or directory.*begin anew"):
         go(folder, last_step=1000, name=name, stop=stop)
     # where it went, it goes on
     state, _ = load_state(tmp_path / "elsewhere" / "run.restart")
