@@ -104,7 +104,11 @@ def cell_rescaled(
     check_strain(strain, dt)
 
     before = kinetic_energy(state)
-    stretch, shrink = torch.linalg.matrix_exp(strain), torch.linalg.matrix_exp(-strain)
+    if barostat.coupling == "triclinic":
+        stretch, shrink = torch.linalg.matrix_exp(strain), torch.linalg.matrix_exp(-strain)
+    else:
+        along = torch.diagonal(strain, dim1=-2, dim2=-1)
+        stretch, shrink = torch.diag_embed(along.exp()), torch.diag_embed((-along).exp())
     state = deformed(state, stretch, shrink)
     gained = kinetic_energy(state) - before
     return replace(state, bath=state.bath - gained, rng=generator.get_state()), strain
