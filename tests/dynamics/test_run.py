@@ -228,7 +228,8 @@ def test_an_interruption_ends_the_run_in_order(tmp_path):
             signal.raise_signal(signal.SIGINT)
 
     before = signal.getsignal(signal.SIGINT)
-    run = simulate(cluster(4), Morse(), steps=10**6, output=tmp_path / "run.h5", progress=press, plot=None)
+    options = QUIET | {"progress": press}
+    run = simulate(cluster(4), Morse(), steps=10**6, output=tmp_path / "run.h5", on_bond_change="ignore", **options)
     assert run.interrupted
     assert run.steps == 40
     assert read_trajectory(run.output)[-1].info["step"] == 40
@@ -384,3 +385,16 @@ def test_one_atom_a_cell_has_no_velocities_to_push_with():
     left = left.replace(cell=left.cell.flip(1))
     with pytest.raises(InputError, match="left-handed"):
         simulate(left, LennardJones(cutoff=5.5), steps=2, output=None, **QUIET)
+
+
+def test_a_barostat_is_as_fast_as_water_unless_told_otherwise():
+    from heliodor.dynamics import Barostat, Settings
+    from heliodor.dynamics.targets import read_barostat
+    from heliodor.units import BAR
+
+    made = Barostat(torch.zeros(1, 3, dtype=torch.float64))
+    assert made.compressibility * BAR == pytest.approx(4.5e-5)
+    read = read_barostat(Settings(ensemble="npt"), System.from_atoms(argon_box()))
+    assert read.compressibility == pytest.approx(made.compressibility)
+    assert read.time_constant == made.time_constant
+    assert read.pressure.tolist() == [[BAR] * 3]
