@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class HeliodorError(Exception):
     """Base of all errors raised on purpose; `exit_code` is what the command line returns."""
@@ -46,3 +49,9 @@ class MissingExtraError(HeliodorError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"this needs the package {package!r}: pip install 'heliodor[{extra}]'")
+
+
+def suggestion(word: object, known: Iterable[str]) -> str:
+    """For the end of a message about an unknown word: ``"; did you mean 'x'?"``, or nothing."""
+    close = difflib.get_close_matches(str(word), list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -15,13 +15,9 @@ from typing import Annotated
 import typer
 
 from heliodor.cli import evaluate, md, models, opt, protocol
-from heliodor.cli.common import one_line, warnings_as_notes
+from heliodor.cli.common import INTERRUPTED, one_line, warnings_as_notes
 from heliodor.cli.runtime import prepare_process
 from heliodor.errors import HeliodorError
-
-INTERRUPTED = 130
-"""What shells expect of a program ended by Ctrl-C."""
-
 
 app = typer.Typer(
     name="heliodor",

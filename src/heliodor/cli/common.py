@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "heliodor-mini"
 
+INTERRUPTED = 130
+"""What shells expect of a program ended by Ctrl-C."""
+
 StructureFile = Annotated[
     Path,
     typer.Argument(

@@ -11,6 +11,7 @@ import typer
 
 from heliodor.cli.common import (
     DEFAULT_MODEL,
+    INTERRUPTED,
     Charge,
     Device,
     Dtype,
@@ -21,7 +22,6 @@ from heliodor.cli.common import (
     Overwrite,
     Spin,
     Threads,
-    check,
     describe,
     load_model,
     print_json,
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from heliodor.dynamics.result import Run
 
 DEFAULT_TIME = "10 ps"
-INTERRUPTED = 130
 EXAMPLES = (
     "\b\nExamples:\n"
     "  heliodor md water.xyz --time '10 ps' --temperature 300\n"
@@ -148,8 +147,6 @@ def _begin(
     atoms = read_structure(file, frame)
     set_electrons(atoms, charge, spin)
     potential = load_model(model, **options)
-    check(atoms, potential, fixed=True)
-
     screen = sys.stderr if as_json else sys.stdout
     written = ", ".join(str(path) for path in (output, files.log, files.plot, files.checkpoint, files.record))
     before = [*describe(file, atoms, potential), ("files", written)]

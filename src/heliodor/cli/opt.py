@@ -10,6 +10,7 @@ import typer
 
 from heliodor.cli.common import (
     DEFAULT_MODEL,
+    INTERRUPTED,
     Charge,
     Device,
     Dtype,
@@ -30,7 +31,6 @@ from heliodor.cli.common import (
 )
 from heliodor.cli.opt_report import report
 
-INTERRUPTED = 130
 EXAMPLES = (
     "\b\nExamples:\n"
     "  heliodor opt molecule.xyz\n"

@@ -10,6 +10,7 @@ import typer
 
 from heliodor.cli.common import (
     DEFAULT_MODEL,
+    INTERRUPTED,
     Charge,
     Device,
     Dtype,
@@ -27,7 +28,6 @@ from heliodor.cli.common import (
     set_electrons,
 )
 
-INTERRUPTED = 130
 EXAMPLES = (
     "\b\nExamples:\n"
     "  heliodor protocol box.xyz --folder water --temperature 300 --long '50 ps'\n"

@@ -10,9 +10,9 @@ import ase
 import numpy as np
 
 from heliodor.dynamics.restraints.kinds import PositionRestraint, read_restraints, to_dict
-from heliodor.dynamics.settings import Settings, from_mapping, suggestion
+from heliodor.dynamics.settings import Settings, from_mapping
 from heliodor.dynamics.steps.coupling import COUPLINGS
-from heliodor.errors import InputError
+from heliodor.errors import InputError, suggestion
 
 DEFAULT = {
     "periodic": """\

@@ -6,13 +6,12 @@ The help text of each field is what ``heliodor md --help`` and the docs print.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from heliodor.errors import InputError
+from heliodor.errors import InputError, suggestion
 
 
 def option(default: Any, text: str, *, metavar: str = "", cli: bool = True) -> Any:
@@ -114,24 +113,21 @@ class Settings:
         return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
 
 
-def from_mapping(
-    values: Mapping[str, Any], *, base: Settings | None = None, where: str = "", also: Sequence[str] = ()
-) -> Settings:
+def from_mapping(values: Mapping[str, Any], *, base: Settings | None = None, where: str = "") -> Settings:
     """Settings from names and values.
 
     Args:
         base: where the other values come from.
         where: what to call the place in an error.
-        also: names to allow and leave out.
 
     Raises:
         InputError: a name that no field has, with the one that was probably meant; a value of the wrong kind.
     """
     names = [f.name for f in fields(Settings)]
     for name in values:
-        if name not in names and name not in also:
-            raise InputError(f"{where}unknown setting {name!r}{suggestion(name, [*names, *also])}")
-    known = {name: _ordinary(value) for name, value in values.items() if name in names}
+        if name not in names:
+            raise InputError(f"{where}unknown setting {name!r}{suggestion(name, names)}")
+    known = {name: _ordinary(value) for name, value in values.items()}
     for name, value in known.items():
         _check_kind(name, value, where)
     if "restraints" in known:
@@ -153,12 +149,6 @@ def _ordinary(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(_ordinary(part) for part in value)
     return value
-
-
-def suggestion(name: str, names: Sequence[str]) -> str:
-    """``"; did you mean 'x'?"`` or nothing."""
-    close = difflib.get_close_matches(name, names, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _check_kind(name: str, value: Any, where: str) -> None:

@@ -26,15 +26,18 @@ from heliodor.dynamics.restraints.kinds import read_restraints
 from heliodor.dynamics.restraints.restrained import Restrained
 from heliodor.dynamics.settings import Settings
 from heliodor.dynamics.state import MDState, init, kinetic_energy, kinetic_energy_of
-from heliodor.dynamics.steps.coupling import check_coupling
 from heliodor.dynamics.targets import Ramp, read_temperature
 from heliodor.errors import InputError
+from heliodor.neighbors import find_neighbors
 from heliodor.potential import ModelWarning, Potential, check_distances, warn_about
 from heliodor.system import System
 from heliodor.units import parse_time
 
 HYDROGEN_PERIOD = 9.0
 """fs; of the fastest stretching vibrations of hydrogen (3,700 1/cm). Others' are slower as the root of the mass."""
+
+NEAR = 1.0
+"""Å; no pair is looked for farther apart to find atoms on one spot."""
 
 KEPT = 0.02
 """Fraction of the kinetic energy handed in whose loss is told."""
@@ -73,12 +76,8 @@ def prepare(
     atoms: ase.Atoms | Sequence[ase.Atoms] | System,
     potential: Potential,
     settings: Settings,
-    masses: Float[Tensor, "N"] | None = None,
 ) -> Job:
     """Read, check and complete everything; nothing is computed yet but distances.
-
-    Args:
-        masses: amu, as handed in rather than the structures' own.
 
     Raises:
         InputError: settings or structures that cannot be used.
@@ -95,10 +94,9 @@ def prepare(
     if settings.replicas < 1:
         raise InputError(f"replicas must be at least 1, not {settings.replicas}")
     _check_choices(settings)
-    system, own, fixed = _read(atoms, potential, settings)
-    masses = own if masses is None else masses.to(own)
+    system, masses, fixed = _read(atoms, potential, settings)
     potential.check(system)
-    check_distances(system, potential.neighbors(system))
+    check_distances(system, find_neighbors(system, NEAR))
     warn_about(potential, system)
 
     if settings.frozen is not None:
@@ -114,15 +112,11 @@ def prepare(
         system, rigid = find_rigid(system, masses, settings.constraints, frozen=fixed)
     if settings.restraints:
         potential = Restrained(potential, read_restraints(settings.restraints), system)
-    pressed = couplings(settings)[1] is not None
-    if rigid is not None and couplings(settings)[1] == "mtk":
+    _, barostat = couplings(settings)
+    if rigid is not None and barostat == "mtk":
         raise InputError("the mtk barostat moves every atom by itself: with rigid bonds take the scr barostat")
-    if pressed:
-        check_coupling(system, settings.coupling)
-        if fixed is not None:
-            raise InputError(
-                "frozen atoms cannot follow a cell that changes: choose nvt, or restrain positions instead"
-            )
+    if fixed is not None and barostat is not None:
+        raise InputError("frozen atoms cannot follow a cell that changes: choose nvt, or restrain positions instead")
     _check_timestep(system, masses, timestep, fixed, rigid)
     ramp = read_temperature(settings.temperature, steps, system)
     stepper(settings, potential, system, ramp)

@@ -39,12 +39,12 @@ class MDState:
         energy: potential energy, eV, float64.
         neighbors: the lists the forces were computed with; reused until an atom has moved half their skin.
         degrees_of_freedom: of each structure's velocities (see `init`).
-        bath: energy handed to thermostats so far, eV; it makes `conserved` a constant of the motion.
+        bath: energy handed to thermostats, barostats and the pressure so far, eV; with it `conserved` is a constant.
         rng: state of a torch.Generator on the system's device.
         step: number of steps taken.
         time: fs.
         fixed_center: whether the total momentum of each structure is held at zero.
-        virial: -∂E/∂ε, eV; kept by runs under pressure, None in others.
+        virial: -∂E/∂ε, eV; kept by runs under pressure and in periodic boxes, None in others.
         frozen: atoms that do not move.
         rigid: bonds held at their lengths.
         chain: the Nosé-Hoover thermostat.

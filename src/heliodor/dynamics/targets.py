@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from heliodor.dynamics.settings import Settings
-from heliodor.dynamics.steps.coupling import COUPLINGS, check_coupling
+from heliodor.dynamics.steps.coupling import check_coupling
 from heliodor.dynamics.steps.pressure import Barostat
 from heliodor.errors import InputError
 from heliodor.system import System
@@ -87,8 +87,6 @@ def read_barostat(settings: Settings, system: System) -> Barostat:
         InputError: structures without a cell, couplings and targets that do not fit.
     """
     coupling = settings.coupling
-    if coupling not in COUPLINGS:
-        raise InputError(f"coupling must be one of {', '.join(COUPLINGS)}, not {coupling!r}")
     check_coupling(system, coupling)
     value = settings.pressure
     if isinstance(value, str):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
@@ -16,7 +15,7 @@ from heliodor.dynamics.constraints.clusters import Clusters, Rigid, cut_triangle
 from heliodor.dynamics.constraints.hydrogens import Hydrogens, find_bonds, find_hydrogens
 from heliodor.dynamics.constraints.shake import TOLERANCE, shake
 from heliodor.dynamics.naming import atom_name
-from heliodor.errors import InputError
+from heliodor.errors import InputError, suggestion
 from heliodor.neighbors import Neighbors
 from heliodor.system import System
 
@@ -174,9 +173,8 @@ def _lengths(
         names[f"{'water ' if in_water else ''}{chemical_symbols[z]}-H"] = (element == z) & (water == bool(in_water))
     for name, value in given.items():
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"here are {', '.join(names)}"
-            raise InputError(f"no rigid bond of the kind {name!r} here; {hint}")
+            meant = suggestion(name, names) or f"; here are {', '.join(names)}"
+            raise InputError(f"no rigid bond of the kind {name!r} here{meant}")
         if not 0.3 < value < 3.0:
             raise InputError(f"a bond {name} of {value:g} Å is not possible; lengths are in Å")
         mean = torch.where(names[name], float(value), mean)

@@ -95,13 +95,19 @@ class AppendFile:
         self.size = keep or 0
         if keep is not None:
             check_length(path, keep)
-        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_TRUNC if keep is None else 0)
+        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if keep is None else 0)
+        self._descriptor: int | None = None
         try:
-            self._descriptor: int | None = os.open(path, flags & ~os.O_TRUNC, 0o666)
+            self._descriptor = os.open(path, flags, 0o666)
+            # before anything is cut: it may be another process's
             claim(self._descriptor, path)
             os.ftruncate(self._descriptor, self.size)
         except OSError as error:
+            self.close()
             raise cannot_write(path, error) from error
+        except InputError:
+            self.close()
+            raise
 
     def append(self, data: bytes) -> None:
         self._put(data, self.size)

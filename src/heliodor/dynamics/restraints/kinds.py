@@ -6,13 +6,12 @@ quantity is outside of value ± flat, so that a flat bottom costs nothing inside
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
-from heliodor.errors import InputError
+from heliodor.errors import InputError, suggestion
 
 
 @dataclass(frozen=True)
@@ -241,5 +240,4 @@ def _listed(value: Any) -> Any:
 
 
 def _meant(word: Any, known: list[str]) -> str:
-    near = difflib.get_close_matches(str(word), known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"
+    return suggestion(word, known) or f"; there are {', '.join(known)}"

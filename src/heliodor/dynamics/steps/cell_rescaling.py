@@ -119,10 +119,8 @@ def deformed(state: MDState, stretch: Float[Tensor, "B 3 3"], shrink: Float[Tens
     system = state.system
     cell = system.cell @ stretch
     if state.rigid is None:
-        positions, velocities = (
-            transformed(system.positions, stretch, state),
-            transformed(state.velocities, shrink, state),
-        )
+        positions = transformed(system.positions, stretch, state)
+        velocities = transformed(state.velocities, shrink, state)
     else:
         positions = scale_groups(state.rigid, system.positions, state.masses, stretch, system)
         velocities = scale_groups(state.rigid, state.velocities, state.masses, shrink, system)

@@ -91,7 +91,7 @@ def propagated(
     """
     velocities, heat = chain.velocities, chain.heat
     if velocities.device.type == "cpu":
-        # some hundred operations on very few numbers: numpy's cost a fifth of torch's
+        # some hundred operations on very few numbers: numpy's cost a third of torch's
         links, heat, scale = _propagated(
             list(velocities.numpy().T),
             heat.numpy(),
