@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -93,6 +94,7 @@ class Potential(nn.Module):
         long_range_cutoff: Å; None for no cutoff; "auto": none in gas phase, 12 Å in periodic boxes.
         elements: atomic numbers the model was trained on.
         outputs: quantities beyond energy and forces, such as "charges".
+        kernel: what `heliodor.kernels` chose to run in the place of plain PyTorch; None for the latter.
     """
 
     name: str = "model"
@@ -103,6 +105,7 @@ class Potential(nn.Module):
     dispersion_damping_width: float
     elements: tuple[int, ...]
     outputs: frozenset[str] = frozenset()
+    kernel: Callable[[System, Neighbors], Any] | None = None
     card: dict[str, Any]
 
     def __init__(self) -> None:

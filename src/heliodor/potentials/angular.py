@@ -21,6 +21,17 @@ def spherical_harmonics(unit: Float[Tensor, "E 3"], degrees: tuple[int, ...]) ->
     return torch.stack([c for degree in degrees for c in blocks[degree](x, y, z)], dim=-1)
 
 
+def component_harmonics(unit: Float[Tensor, "E 3"], highest: int) -> list[Tensor]:
+    """Harmonics of degrees 0..highest with |Y_l|² = 2l+1 about the polar axis y (e3nn's order and signs).
+
+    Returns:
+        [E, 2l+1] for each l; l = 1 is sqrt(3) (x, y, z).
+    """
+    turned = unit[..., [2, 0, 1]]
+    rest = spherical_harmonics(turned, tuple(range(1, highest + 1))) * math.sqrt(4 * math.pi)
+    return [torch.ones_like(unit[..., :1]), *rest.split([2 * degree + 1 for degree in range(1, highest + 1)], dim=-1)]
+
+
 def _degree_1(x: Tensor, y: Tensor, z: Tensor) -> list[Tensor]:
     c = math.sqrt(3 / (4 * math.pi))
     return [c * y, c * z, c * x]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -14,6 +16,20 @@ def polynomial_cutoff(d: Float[Tensor, "E"], cutoff: float) -> Float[Tensor, "E"
     """
     u = (d / cutoff).clamp(max=1.0)
     return 1.0 + u**3 * (u * (15.0 - 6.0 * u) - 10.0)
+
+
+def bessel_basis(
+    d: Float[Tensor, "E"], frequency: Float[Tensor, "B"], cutoff: float, power: int
+) -> Float[Tensor, "E B"]:
+    """sqrt(2/cutoff) sin(frequency d)/d, times 1 - (p+1)(p+2)/2 x^p + p(p+2) x^(p+1) - p(p+1)/2 x^(p+2), x = d/cutoff.
+
+    Gasteiger, Groß & Günnemann (ICLR 2020), eq. 7 and 8: two continuous derivatives at the cutoff.
+    """
+    x = (d / cutoff).clamp(max=1.0)
+    p = power
+    rest = 0.5 * (p + 1) * (p + 2) - p * (p + 2) * x + 0.5 * p * (p + 1) * x * x
+    switch = (1.0 - x**p * rest) / d
+    return math.sqrt(2.0 / cutoff) * torch.sin(d.unsqueeze(-1) * frequency) * switch.unsqueeze(-1)
 
 
 def smooth_switch(x: Float[Tensor, "*P"]) -> Float[Tensor, "*P"]:

@@ -1,0 +1,349 @@
+"""MACE: higher-order equivariant message passing, as MACE-OFF uses it.
+
+Batatia, Kovács, Simm, Ortner & Csányi, NeurIPS 35, 11423 (2022); Kovács et al., J. Am. Chem. Soc. 147, 17598 (2025).
+Features of degree l are [N, K, 2l+1] in the order and with the signs of e3nn, so that the weights of its files fit.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from heliodor.errors import ModelError
+from heliodor.neighbors import Neighbors
+from heliodor.potential import Potential, Terms
+from heliodor.potentials.angular import component_harmonics
+from heliodor.potentials.couplings import convolution_paths, product_monomials, wigner_3j
+from heliodor.potentials.radial import bessel_basis
+from heliodor.system import System
+
+SILU_SCALE = 1.6765324703310909
+"""1/sqrt(<silu(z)²>) for normal z; e3nn estimates it from random numbers as 1.6792, and its files bring that along."""
+
+
+@dataclass(frozen=True)
+class MACEConfig:
+    """The network's shape and the constants that a file brings along.
+
+    Attributes:
+        cutoff: Å.
+        elements: atomic numbers, ascending.
+        channels: K.
+        degrees: highest degree of the features each layer hands on; 0 for the last one.
+        edge_degree: highest degree of the harmonics and of the messages.
+        products: for each layer, output degree and order: numbers of (monomials, paths).
+        bessel, cutoff_power, radial_hidden: radial functions.
+        residual_first: whether the first layer adds what came in instead of mixing by species.
+        average_neighbors: for each layer.
+        silu_scale, gate_scale: factors on silu in the radial functions and in the last readout.
+        readout_hidden: width of the last readout.
+        isolated_energies: eV, for each element.
+    """
+
+    cutoff: float
+    elements: tuple[int, ...]
+    channels: int
+    degrees: tuple[int, ...]
+    isolated_energies: tuple[float, ...]
+    average_neighbors: tuple[float, ...]
+    products: tuple[tuple[tuple[tuple[int, int], ...], ...], ...] = ()
+    edge_degree: int = 3
+    correlation: int = 3
+    bessel: int = 8
+    cutoff_power: int = 5
+    radial_hidden: tuple[int, ...] = (64, 64, 64)
+    residual_first: bool = False
+    silu_scale: float = SILU_SCALE
+    gate_scale: float = SILU_SCALE
+    readout_hidden: int = 16
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> MACEConfig:
+        def frozen(value: Any) -> Any:
+            return tuple(frozen(v) for v in value) if isinstance(value, (list, tuple)) else value
+
+        return MACEConfig(**{key: frozen(value) for key, value in values.items()})
+
+
+class MACE(Potential):
+    """E = Σ_i (E0 of the element + scale (sum of the layers' readouts) + shift).
+
+    The energies of the isolated atoms, -1e3 to -1e5 eV, and all sums are float64 whatever the network's dtype:
+    float32 has grains of 16 meV there at 200 atoms.
+
+    Args:
+        config: shape and constants.
+    """
+
+    isolated: Tensor
+
+    def __init__(self, config: MACEConfig) -> None:
+        super().__init__()
+        self.name = "mace"
+        self.cutoff = config.cutoff
+        self.elements = config.elements
+        self.network = MACENetwork(config)
+        self.config = replace(config, products=self.network.config.products)
+        k, hidden = config.channels, config.readout_hidden
+        self.readouts = nn.ParameterList([_weights(k) for _ in config.degrees[:-1]])
+        self.last_hidden = _weights(k, hidden)
+        self.last_out = _weights(hidden)
+        self.register_buffer("scale", torch.ones((), dtype=torch.float64))
+        self.register_buffer("shift", torch.zeros((), dtype=torch.float64))
+        self._keep_isolated()
+
+    scale: Tensor
+    shift: Tensor
+
+    def forward(self, system: System, neighbors: Neighbors) -> Terms:
+        """Per-atom interaction energies, and those of the isolated atoms, eV."""
+        if self.kernel is not None:
+            interaction = self.kernel(system, neighbors)
+        else:
+            edges = neighbors.within(system).full()
+            # from the neighbour to the centre
+            v = -edges.vectors(system).to(self.dtype)
+            interaction = self.energies(self.network(system.numbers, edges.i, edges.j, v))
+        return Terms({"mace": interaction, "isolated_atoms": self.isolated[self.network.species(system.numbers)]})
+
+    def energies(self, features: list[list[Tensor]]) -> Float[Tensor, "N"]:
+        """Scaled and shifted readouts of each layer's scalars, eV."""
+        scalars = [layer[0].squeeze(-1) for layer in features]
+        root = math.sqrt(self.config.channels)
+        total = sum((h @ w / root for h, w in zip(scalars, self.readouts, strict=False)), torch.zeros_like(scalars[0][:, 0]))
+        hidden = self.config.gate_scale * nn.functional.silu(scalars[-1] @ self.last_hidden / root)
+        total = total + hidden @ self.last_out / math.sqrt(self.config.readout_hidden)
+        return self.scale * total + self.shift
+
+    def check(self, system: System) -> None:
+        """As `Potential.check`; charges are refused too.
+
+        Raises:
+            ModelError: a charged structure, which this model cannot tell from a neutral one.
+        """
+        super().check(system)
+        charged = (system.charge != 0.0).nonzero()
+        if len(charged):
+            b = int(charged[0])
+            where = f"structure {b}: " if system.n_structures > 1 else ""
+            raise ModelError(
+                f"{where}the total charge is {float(system.charge[b]):+g} and {self.name} has no notion of charge (it "
+                "was trained on neutral, closed-shell molecules): take a model that has, such as so3lr"
+            )
+
+    def advice(self, system: System) -> list[str]:
+        if bool((system.spin != 0).any()):
+            return [f"unpaired electrons are given and {self.name} has no notion of them: it answers as for none"]
+        return []
+
+    def _keep_isolated(self) -> None:
+        self.isolated = torch.tensor(self.config.isolated_energies, dtype=torch.float64, device=self.device)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> MACE:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._keep_isolated()
+        return self
+
+
+class MACENetwork(nn.Module):
+    """Features of atoms after each layer; every linear map is without bias and divided by the root of its inputs."""
+
+    frequency: Tensor
+    index: Tensor
+
+    def __init__(self, config: MACEConfig) -> None:
+        super().__init__()
+        n = len(config.elements)
+        self.embedding = _weights(n, config.channels)
+        n_th = torch.arange(1.0, config.bessel + 1.0, dtype=torch.float64)
+        self.register_buffer("frequency", n_th * (math.pi / config.cutoff))
+        index = torch.zeros(256, dtype=torch.int64)
+        index[list(config.elements)] = torch.arange(n)
+        self.register_buffer("index", index, persistent=False)
+        self.layers = nn.ModuleList([Layer(config, t) for t in range(len(config.degrees))])
+        products = tuple(tuple(product.shape for product in layer.products) for layer in self.layers)  # type: ignore[union-attr]
+        self.config = replace(config, products=products)
+
+    def species(self, numbers: Int[Tensor, "N"]) -> Int[Tensor, "N"]:
+        """Position of each atom's element in the table of elements."""
+        return self.index[numbers]
+
+    def forward(
+        self, numbers: Int[Tensor, "N"], receiver: Int[Tensor, "E"], sender: Int[Tensor, "E"], v: Float[Tensor, "E 3"]
+    ) -> list[list[Tensor]]:
+        """Features of each layer, by degree.
+
+        Args:
+            v: Å, from the sender to the receiver, every edge in both directions.
+        """
+        config = self.config
+        species = self.species(numbers)
+        r = v.norm(dim=-1)
+        harmonics = component_harmonics(v / r.unsqueeze(-1), config.edge_degree)
+        radial = bessel_basis(r, self.frequency, config.cutoff, config.cutoff_power)
+        h = [(self.embedding[species] / math.sqrt(len(config.elements))).unsqueeze(-1)]
+        features = []
+        for layer in self.layers:
+            h = layer(h, species, receiver, sender, radial, harmonics)
+            features.append(h)
+        return features
+
+
+class Layer(nn.Module):
+    """Convolution over neighbours, products of its result with itself, linear map."""
+
+    def __init__(self, config: MACEConfig, t: int) -> None:
+        super().__init__()
+        k, n = config.channels, len(config.elements)
+        came = 0 if t == 0 else config.degrees[t - 1]
+        goes = config.degrees[t]
+        self.config = config
+        self.neighbors = config.average_neighbors[t]
+        self.paths = convolution_paths(came, config.edge_degree, config.edge_degree)
+        self.residual = t > 0 or config.residual_first
+        self.up = nn.ParameterList([_weights(k, k) for _ in range(came + 1)])
+        widths = [config.bessel, *config.radial_hidden, len(self.paths) * k]
+        self.radial = nn.ParameterList([_weights(*shape) for shape in zip(widths[:-1], widths[1:], strict=True)])
+        self.ways = ways_to(self.paths)
+        self.mix = nn.ParameterList([_weights(len(ways) * k, k) for ways in self.ways])
+        kept = min(came, goes) if self.residual else config.edge_degree
+        self.skip = nn.ParameterList([_weights(n, k, k) for _ in range(kept + 1)])
+        shapes = config.products[t] if config.products else (None,) * (goes + 1)
+        self.products = nn.ModuleList([Product(config, degree, shape) for degree, shape in enumerate(shapes)])
+        self.out = nn.ParameterList([_weights(k, k) for _ in range(goes + 1)])
+        for p, (l1, l2, l3) in enumerate(self.paths):
+            coupling = torch.from_numpy(math.sqrt(2 * l3 + 1) * wigner_3j(l1, l2, l3))
+            self.register_buffer(f"coupling_{p}", coupling, persistent=False)
+
+    def forward(
+        self,
+        h: list[Tensor],
+        species: Int[Tensor, "N"],
+        receiver: Int[Tensor, "E"],
+        sender: Int[Tensor, "E"],
+        radial: Float[Tensor, "E B"],
+        harmonics: list[Tensor],
+    ) -> list[Tensor]:
+        """Features [N, K, 2l+1] of the next layer from those of the last one."""
+        root = math.sqrt(self.config.channels)
+        a = self.convolve(h, receiver, sender, radial, harmonics)
+        rest: list[Tensor] = []
+        mixed = [_by_species(x, w, species) for x, w in zip(h if self.residual else a, self.skip, strict=False)]
+        scaled = [x / math.sqrt(self.config.channels * len(self.config.elements)) for x in mixed]
+        if self.residual:
+            rest = scaled
+        else:
+            a = scaled
+        joined = torch.cat(a, dim=-1)
+        result = []
+        for degree, (product, w) in enumerate(zip(self.products, self.out, strict=True)):
+            new = _linear(product(joined, species), w) / root
+            result.append(new + rest[degree] if degree < len(rest) else new)
+        return result
+
+    def convolve(
+        self,
+        h: list[Tensor],
+        receiver: Int[Tensor, "E"],
+        sender: Int[Tensor, "E"],
+        radial: Float[Tensor, "E B"],
+        harmonics: list[Tensor],
+    ) -> list[Tensor]:
+        """Messages of all neighbours, mixed and divided by their average number: [N, K, 2l+1] for l = 0..3."""
+        k = self.config.channels
+        up = [_linear(x, w) / math.sqrt(k) for x, w in zip(h, self.up, strict=True)]
+        weights = self.radial_functions(radial)
+        sums = []
+        for p, (l1, l2, _) in enumerate(self.paths):
+            turned = torch.einsum("ev,uvw->euw", harmonics[l2], self.get_buffer(f"coupling_{p}"))
+            message = torch.bmm(weights[:, p].unsqueeze(-1) * up[l1][sender], turned)
+            sums.append(message.new_zeros(len(h[0]), *message.shape[1:]).index_add(0, receiver, message))
+        return [
+            _linear(torch.cat([sums[p] for p in ways], dim=1), w) / (self.neighbors * math.sqrt(k * len(ways)))
+            for ways, w in zip(self.ways, self.mix, strict=True)
+        ]
+
+    def radial_functions(self, radial: Float[Tensor, "E B"]) -> Float[Tensor, "E P K"]:
+        """One function of distance for each path and channel; all vanish at the cutoff, as nothing has a bias."""
+        x = radial
+        for w in list(self.radial)[:-1]:
+            x = self.config.silu_scale * nn.functional.silu(x @ w / math.sqrt(len(w)))
+        last = self.radial[-1]
+        return (x @ last / math.sqrt(len(last))).view(len(x), len(self.paths), self.config.channels)
+
+
+class Product(nn.Module):
+    """Symmetric products of one vector a = [N, K, S], channel by channel, coupled to one degree.
+
+    B = Σ_ν Σ_η W^ν[species, η] Σ_monomials c^ν[monomial, M, η] a_q1 ... a_qν.
+
+    Args:
+        degree: of the result.
+        shape: (monomials, paths) of each order, where couplings come from a file; None to make all couplings.
+    """
+
+    def __init__(self, config: MACEConfig, degree: int, shape: tuple[tuple[int, int], ...] | None) -> None:
+        super().__init__()
+        self.degree = degree
+        self.weights = nn.ParameterList()
+        for order in range(1, config.correlation + 1):
+            if shape is None:
+                made = product_monomials(config.edge_degree, order, degree)
+                factors, coefficients = (torch.tensor(array) for array in made)
+            else:
+                count, paths = shape[order - 1]
+                factors = torch.zeros(count, order, dtype=torch.int64)
+                coefficients = torch.zeros(count, 2 * degree + 1, paths, dtype=torch.float64)
+            self.register_buffer(f"factors_{order}", factors)
+            self.register_buffer(f"coefficients_{order}", coefficients)
+            self.weights.append(_weights(len(config.elements), coefficients.shape[-1], config.channels))
+
+    @property
+    def shape(self) -> tuple[tuple[int, int], ...]:
+        counts = (self.get_buffer(f"coefficients_{nu + 1}").shape for nu in range(len(self.weights)))
+        return tuple((shape[0], shape[-1]) for shape in counts)
+
+    def forward(self, a: Float[Tensor, "N K S"], species: Int[Tensor, "N"]) -> Float[Tensor, "N K M"]:
+        """B [N, K, 2 degree + 1]."""
+        result = a.new_zeros(*a.shape[:2], 2 * self.degree + 1)
+        for order, weight in enumerate(self.weights, start=1):
+            factors, coefficients = self.get_buffer(f"factors_{order}"), self.get_buffer(f"coefficients_{order}")
+            product = a[..., factors[:, 0]]
+            for q in factors.T[1:]:
+                product = product * a[..., q]
+            coupled = (product @ coefficients.flatten(1)).unflatten(-1, coefficients.shape[1:])
+            result = result + torch.einsum("nkmp,npk->nkm", coupled, weight[species])
+        return result
+
+
+def ways_to(paths: list[tuple[int, int, int]]) -> list[list[int]]:
+    """Which paths lead to each degree of the messages."""
+    return [[p for p, path in enumerate(paths) if path[2] == degree] for degree in range(paths[-1][2] + 1)]
+
+
+def _weights(*shape: int) -> nn.Parameter:
+    # float64 from the start, as the couplings are: what is rounded cannot be got back
+    return nn.Parameter(torch.randn(shape, dtype=torch.float64))
+
+
+def _linear(x: Float[Tensor, "N U M"], weight: Float[Tensor, "U W"]) -> Float[Tensor, "N W M"]:
+    return torch.einsum("num,uw->nwm", x, weight)
+
+
+def _by_species(
+    x: Float[Tensor, "N U M"], weight: Float[Tensor, "Z U W"], species: Int[Tensor, "N"]
+) -> Float[Tensor, "N W M"]:
+    """A linear map for each element; element by element, as a matrix for each atom would not fit in memory."""
+    result = x.new_zeros(x.shape[0], weight.shape[-1], x.shape[-1])
+    for z in species.unique().tolist():
+        rows = (species == z).nonzero().squeeze(-1)
+        result = result.index_copy(0, rows, _linear(x[rows], weight[z]))
+    return result
