@@ -8,11 +8,13 @@ from heliodor.lazy import attach
 
 if TYPE_CHECKING:
     from heliodor.api import evaluate, load
+    from heliodor.descriptor import descriptors
     from heliodor.dynamics.run import simulate
     from heliodor.engines.ase import Calculator
     from heliodor.errors import HeliodorError
     from heliodor.interaction import interaction_energy
     from heliodor.potential import Potential, Prediction
+    from heliodor.potentials.committee import Committee, committee_spread
     from heliodor.registry import models
     from heliodor.system import System
 
@@ -20,10 +22,13 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Calculator",
+    "Committee",
     "HeliodorError",
     "Potential",
     "Prediction",
     "System",
+    "committee_spread",
+    "descriptors",
     "evaluate",
     "interaction_energy",
     "load",
@@ -33,10 +38,13 @@ __all__ = [
 
 _HOMES = {
     "Calculator": "heliodor.engines.ase",
+    "Committee": "heliodor.potentials.committee",
     "HeliodorError": "heliodor.errors",
     "Potential": "heliodor.potential",
     "Prediction": "heliodor.potential",
     "System": "heliodor.system",
+    "committee_spread": "heliodor.potentials.committee",
+    "descriptors": "heliodor.descriptor",
     "evaluate": "heliodor.api",
     "interaction_energy": "heliodor.interaction",
     "load": "heliodor.api",

@@ -20,14 +20,16 @@ from heliodor.potential import (
     join_predictions,
     warn_about,
 )
-from heliodor.registry import checkpoint_path, find_model, imported
+from heliodor.potentials.committee import Committee, expand
+from heliodor.registry import check_source, checkpoint_path, find_model, imported
+from heliodor.response import evaluate_response
 from heliodor.system import System
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 def load(
-    model: str | Path,
+    model: str | Path | Sequence[str | Path],
     *,
     device: str = "auto",
     dtype: str = "float32",
@@ -39,7 +41,8 @@ def load(
 
     Args:
         model: a name from `heliodor.models()`, a heliodor checkpoint (.safetensors), or an official file
-            (SO3LR's params.pkl).
+            (SO3LR's params.pkl, a MACE .model). Several of these, in a list or separated by commas, or a pattern such
+            as ``"runs/*.safetensors"``: their `Committee`, or the one model that matches.
         device: "cpu", "cuda", "cuda:1", or "auto": the GPU if there is one.
         dtype: "float32" or "float64" for the network; positions are float64 in either case.
         long_range_cutoff: Å for electrostatics and dispersion; None for no cutoff; "auto": none in gas phase,
@@ -50,25 +53,33 @@ def load(
     Raises:
         ModelError: unknown name or option.
         CheckpointError: the file is missing, damaged or not to be trusted.
-        InputError: the device does not exist.
+        InputError: the device does not exist; a model given twice.
     """
     if dtype not in _DTYPES:
         raise InputError(f"dtype must be 'float32' or 'float64', not {dtype!r}")
-    potential = _read(model)
-    potential.source = str(model)
-    if potential.has_long_range:
+    sources = expand(model)
+    potentials = [_read(source) for source in sources]
+    far = [potential for potential in potentials if potential.has_long_range]
+    for potential in far:
         potential.long_range_cutoff = _check_cutoff(long_range_cutoff, potential.cutoff)
         if not 0.0 < dispersion_damping_width < np.inf:
             raise InputError(
                 f"dispersion_damping_width must be a positive length (Å), not {dispersion_damping_width!r}"
             )
         potential.dispersion_damping_width = float(dispersion_damping_width)
-    elif long_range_cutoff not in ("auto", None):
-        raise ModelError(f"{potential.name} has no long-range terms: long_range_cutoff does not apply")
+    if not far and long_range_cutoff not in ("auto", None):
+        raise ModelError(f"{potentials[0].name} has no long-range terms: long_range_cutoff does not apply")
     target = choose_device(device)
-    choose_kernels(potential, target, kernels)
-    potential = potential.to(device=target, dtype=_DTYPES[dtype]).eval()
-    return potential.requires_grad_(False)
+    for k, (source, potential) in enumerate(zip(sources, potentials, strict=True)):
+        potential.source = source
+        potentials[k] = potential.to(device=target, dtype=_DTYPES[dtype]).eval().requires_grad_(False)
+        choose_kernels(potentials[k], target, kernels)
+    if len(potentials) == 1:
+        return potentials[0]
+    committee = Committee(potentials).eval()
+    # split at commas when a run is restarted
+    committee.source = None if any("," in source for source in sources) else ",".join(sources)
+    return committee
 
 
 def evaluate(
@@ -83,6 +94,8 @@ def evaluate(
     batch_atoms: int = 2000,
 ) -> Prediction:
     """Energy, forces, stress (fully periodic input) and the model's other outputs.
+
+    Of a model of dipoles and polarizabilities alone the energy is not a number and there are no forces.
 
     Args:
         potential: from `load`, or a model's name.
@@ -104,13 +117,16 @@ def evaluate(
     potential.check(whole)
     warn_about(potential, whole)
     predictions = []
-    for first, last in _batches([len(frame) for frame in frames], batch_atoms):
+    for first, last in batches([len(frame) for frame in frames], batch_atoms):
         if (first, last) == (0, len(frames)):
             system = whole.to(potential.device)
         else:
             system = System.from_atoms(frames[first:last], charge=charge, spin=spin, device=potential.device)
         neighbors = potential.neighbors(system)
         check_distances(system, neighbors, first)
+        if not potential.has_energy:
+            predictions.append(evaluate_response(potential, system, neighbors).detached("cpu"))
+            continue
         stress = forces and bool(system.pbc.all())
         predictions.append(evaluate_system(potential, system, neighbors, forces=forces, stress=stress).detached("cpu"))
     return join_predictions(predictions)
@@ -146,6 +162,10 @@ def _read(model: str | Path) -> Potential:
         from heliodor.convert.so3lr import convert_so3lr
 
         return convert_so3lr(path)
+    if path.suffix == ".model" and path.exists():
+        from heliodor.convert.mace_any import convert_model
+
+        return convert_model(path)
     if path.exists() and path.is_file():
         return load_checkpoint(path)
     if path.suffix or len(path.parts) > 1:
@@ -154,7 +174,9 @@ def _read(model: str | Path) -> Potential:
     if own is not None:
         return load_checkpoint(own)
     entry = find_model(str(model))
-    return load_checkpoint(checkpoint_path(entry), expected_sha256=entry.sha256)
+    potential = load_checkpoint(checkpoint_path(entry), expected_sha256=entry.sha256)
+    check_source(entry, potential.card)
+    return potential
 
 
 def _check_cutoff(value: float | str | None, short: float) -> float | str | None:
@@ -171,7 +193,8 @@ def _check_cutoff(value: float | str | None, short: float) -> float | str | None
     return None if np.isinf(cutoff) else cutoff
 
 
-def _batches(counts: list[int], limit: int) -> list[tuple[int, int]]:
+def batches(counts: list[int], limit: int) -> list[tuple[int, int]]:
+    """Consecutive structures of these numbers of atoms in batches of at most ``limit`` atoms, or one structure."""
     spans, first, total = [], 0, 0
     for index, count in enumerate(counts):
         if total and total + count > limit:

@@ -33,9 +33,14 @@ def sha256(path: str | Path) -> str:
 def architectures() -> dict[str, tuple[type[Potential], Any]]:
     """Model classes by the name a checkpoint gives, each with its configuration class."""
     from heliodor.potentials.mace import MACE, MACEConfig
+    from heliodor.potentials.mace_dielectric import MACEDielectric, MACEDielectricConfig
     from heliodor.potentials.so3lr import SO3LR, SO3LRConfig
 
-    return {"so3lr": (SO3LR, SO3LRConfig), "mace": (MACE, MACEConfig)}
+    return {
+        "so3lr": (SO3LR, SO3LRConfig),
+        "mace": (MACE, MACEConfig),
+        "mace-dielectric": (MACEDielectric, MACEDielectricConfig),
+    }
 
 
 def save_checkpoint(potential: Potential, path: str | Path, card: dict[str, Any] | None = None) -> None:

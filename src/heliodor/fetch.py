@@ -12,17 +12,22 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from heliodor.checkpoint import load_checkpoint, save_checkpoint, sha256
 from heliodor.errors import CheckpointError, DownloadError, ModelError
 from heliodor.potential import Potential
-from heliodor.registry import ModelEntry, cache_folder, find_model
+from heliodor.registry import ModelEntry, cache_folder, find_model, models, official_model
 
 CHUNK = 1 << 18
+MAX_BYTES = 2**30
+"""A download is cut off there where the size of the official file is not known."""
 TIMEOUT = 30.0
 """Seconds without an answer after which a download is given up (and can be resumed)."""
 
 
-def fetch(name: str, *, accept_licence: bool = True, progress: bool = True) -> Path:
+def fetch(name: str, *, accept_licence: bool = False, progress: bool = True) -> Path:
     """Bring a model of the registry onto this machine.
 
     A model that ships with heliodor needs nothing; its official file is not fetched again.
+
+    Args:
+        accept_licence: that the licence was read and is accepted; asked only where it restricts use.
 
     Returns:
         Path of the checkpoint.
@@ -30,16 +35,17 @@ def fetch(name: str, *, accept_licence: bool = True, progress: bool = True) -> P
     Raises:
         ModelError: unknown name, or a licence that has to be accepted first.
         DownloadError: no connection, no such file, or a file that is not the official one.
+        CheckpointError: the file cannot be converted.
     """
     entry = find_model(name)
     if entry.path is not None:
         return entry.path
     if entry.official is None:
         raise DownloadError(f"{name} has no official file to fetch")
-    if not accept_licence:
+    if entry.restricted and not accept_licence:
         raise ModelError(f"{name} is under this licence: {entry.licence}. Accept it with --accept-licence")
     official = fetch_official(entry, progress=progress)
-    return import_model(official, name, card={"licence": entry.licence, "citation": entry.citation})
+    return import_model(official, name)
 
 
 def fetch_official(entry: ModelEntry, *, progress: bool = True) -> Path:
@@ -51,36 +57,53 @@ def fetch_official(entry: ModelEntry, *, progress: bool = True) -> Path:
     assert entry.official is not None
     url = str(entry.official["url"])
     target = cache_folder() / "official" / entry.name / url.rsplit("/", 1)[-1]
-    download(url, target, str(entry.official["sha256"]), progress=progress)
+    limit = int(entry.official["bytes"] or MAX_BYTES)
+    download(url, target, str(entry.official["sha256"]), progress=progress, limit=limit)
     return target
 
 
 def import_model(path: str | Path, name: str | None = None, card: dict[str, str] | None = None) -> Path:
     """Convert an official file (or copy a checkpoint) into the cache, so that it can be loaded by name.
 
+    An official file is known by its SHA-256, and gets its licence and citation.
+
     Args:
         name: default: the file's stem.
+        card: what to add to the checkpoint's card.
 
     Raises:
-        CheckpointError: a file that cannot be read, or that carries untrusted code.
+        CheckpointError: a file that cannot be read, that carries untrusted code, or that is not the official one of
+            the model it is to be named after.
     """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"no such model file: {path}")
-    potential, origin = _read_any(path)
     name = name or path.stem
     if Path(name).name != name:
         raise CheckpointError(f"{name!r} cannot be a model's name: leave out slashes")
+    potential, origin, source = _read_any(path)
+    known = official_model(source) if source else None
+    entry = models().get(name)
+    if entry is not None and entry.embedded is None and known != entry:
+        raise CheckpointError(f"{path} is not the official file of {name} (SHA-256 differs): choose another --name")
+    facts: dict[str, str] = {"name": name, "origin": origin}
+    if source:
+        facts["source_sha256"] = source
+    if known is not None:
+        facts |= {"licence": known.licence, "citation": known.citation}
     target = cache_folder() / f"{name}.safetensors"
     target.parent.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(potential, target, {**potential.card, **(card or {}), "name": name, "origin": origin})
+    save_checkpoint(potential, target, {**potential.card, **facts, **(card or {})})
     return target
 
 
-def download(url: str, target: Path, digest: str, *, progress: bool = True) -> None:
+def download(url: str, target: Path, digest: str, *, progress: bool = True, limit: int = MAX_BYTES) -> None:
     """Fetch a file, going on where an earlier try broke off.
 
     The bytes gather in ``target + ".part"``, which gets its name only when its SHA-256 is right.
+
+    Args:
+        limit: bytes; a server that sends more is not listened to any further.
 
     Raises:
         DownloadError: no connection, a refusing server, or wrong content.
@@ -101,6 +124,9 @@ def download(url: str, target: Path, digest: str, *, progress: bool = True) -> N
             with Progress(*columns, disable=not progress) as bar, part.open("ab" if resumed else "wb") as file:
                 task = bar.add_task(target.name, total=total or None, completed=have)
                 while chunk := answer.read(CHUNK):
+                    have += len(chunk)
+                    if have > limit:
+                        break
                     file.write(chunk)
                     bar.advance(task, len(chunk))
     except urllib.error.HTTPError as error:
@@ -114,6 +140,9 @@ def download(url: str, target: Path, digest: str, *, progress: bool = True) -> N
             f"could not fetch {url}: {reason}. Without internet, copy the file here by hand and run "
             f"'heliodor models import FILE'; what has arrived is kept, the next try goes on from there"
         ) from None
+    if have > limit:
+        part.unlink()
+        raise DownloadError(f"{url} is not the expected file (more than {limit} bytes): deleted")
     if total and part.stat().st_size < total:
         raise DownloadError(
             f"{url} broke off after {part.stat().st_size} of {total} bytes; run the command again to go on"
@@ -131,10 +160,21 @@ def _finish(part: Path, target: Path, digest: str, url: str) -> None:
     shutil.move(part, target)
 
 
-def _read_any(path: Path) -> tuple[Potential, str]:
+def _read_any(path: Path) -> tuple[Potential, str, str | None]:
+    """A model, what to say of its origin, and the SHA-256 of the official file it comes from, where that is known."""
+    if path.suffix in (".pkl", ".model"):
+        source = sha256(path)
+        return _convert(path), f"{path.name}, SHA-256 {source}", source
+    potential = load_checkpoint(path)
+    known = potential.card.get("source_sha256")
+    return potential, str(potential.card.get("origin", path.name)), str(known) if known else None
+
+
+def _convert(path: Path) -> Potential:
     if path.suffix == ".pkl":
         from heliodor.convert.so3lr import convert_so3lr
 
-        return convert_so3lr(path), f"{path.name}, SHA-256 {sha256(path)}"
-    potential = load_checkpoint(path)
-    return potential, str(potential.card.get("origin", path.name))
+        return convert_so3lr(path)
+    from heliodor.convert.mace_any import convert_model
+
+    return convert_model(path)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from heliodor.errors import InputError, ModelError
 from heliodor.neighbors import Neighbors, find_neighbors
+from heliodor.spread import Spread, join_spreads
 from heliodor.system import System
 
 CLASH = 0.05
@@ -32,14 +33,18 @@ class Terms:
     """What a model's forward pass hands out, per atom.
 
     Attributes:
-        energies: eV, by the name of the term; an atom's share of pair energies is half.
+        energies: eV, by the name of the term; an atom's share of pair energies is half; empty without energies.
         charges: partial charges, e (models that have them).
         hirshfeld_ratios: effective over free atomic volume (models that have them).
+        dipoles: e·Å, in addition to those of the charges (models that have them).
+        polarizabilities: e²Å²/eV (models that have them).
     """
 
     energies: dict[str, Float[Tensor, "N"]]
     charges: Float[Tensor, "N"] | None = None
     hirshfeld_ratios: Float[Tensor, "N"] | None = None
+    dipoles: Float[Tensor, "N 3"] | None = None
+    polarizabilities: Float[Tensor, "N 3 3"] | None = None
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,8 @@ class Prediction:
     """Energies in eV and their derivatives for B structures of N atoms in all.
 
     Attributes:
-        energy: [B] eV. Models trained on forces have no meaningful zero: compare like with like.
+        energy: [B] eV. Models trained on forces have no meaningful zero: compare like with like. Not a number for
+            models without energies.
         forces: [N, 3] eV/Å.
         stress: [B, 3, 3] eV/Å³, ASE's sign (negative under compression), fully periodic structures only.
         virial: [B, 3, 3] eV, -∂E/∂ε symmetrised, for structures of any periodicity.
@@ -55,8 +61,11 @@ class Prediction:
         node_energy: [N] eV.
         charges: [N] e.
         hirshfeld_ratios: [N].
-        dipole: [B, 3] e·Å, from the positions as given: depends on the origin for charged structures and
-            means nothing for periodic ones.
+        dipole: [B, 3] e·Å, from the positions as given: depends on the origin for charged structures. Of periodic
+            ones it depends on which image of each atom is given: only its changes along unwrapped positions mean
+            something.
+        polarizability: [B, 3, 3] e²Å²/eV, symmetric; times `heliodor.units.POLARIZABILITY_VOLUME` in Å³. Of periodic
+            structures that of one cell, as far as the model sees it.
     """
 
     energy: Float[Tensor, "B"]
@@ -68,19 +77,25 @@ class Prediction:
     charges: Float[Tensor, "N"] | None = None
     hirshfeld_ratios: Float[Tensor, "N"] | None = None
     dipole: Float[Tensor, "B 3"] | None = None
+    polarizability: Float[Tensor, "B 3 3"] | None = None
 
     node_terms: dict[str, Float[Tensor, "N"]] = field(default_factory=dict)
     """[N] eV: energy by term and atom."""
 
+    spread: Spread | None = None
+    """Standard deviations over the models of a committee."""
+
     def detached(self, device: str | torch.device | None = None) -> Prediction:
         """Without graph, on a device (so that numpy can read it on the CPU)."""
 
-        def move(value: Tensor | dict[str, Tensor] | None) -> Tensor | dict[str, Tensor] | None:
+        def move(value: Any) -> Any:
             if isinstance(value, dict):
                 return {name: tensor.detach().to(device) for name, tensor in value.items()}
+            if isinstance(value, Spread):
+                return value.detached(device)
             return None if value is None else value.detach().to(device)
 
-        return Prediction(**{f.name: move(getattr(self, f.name)) for f in fields(self)})  # type: ignore[arg-type]
+        return Prediction(**{f.name: move(getattr(self, f.name)) for f in fields(self)})
 
 
 class Potential(nn.Module):
@@ -94,7 +109,9 @@ class Potential(nn.Module):
         long_range_cutoff: Å; None for no cutoff; "auto": none in gas phase, 12 Å in periodic boxes.
         elements: atomic numbers the model was trained on.
         outputs: quantities beyond energy and forces, such as "charges".
-        kernel: what `heliodor.kernels` chose to run in the place of plain PyTorch; None for the latter.
+        has_energy: False for models of dipoles or polarizabilities alone, which nothing can move by.
+        kernel: what runs in the place of plain PyTorch; None for the latter.
+        kernels: its name, "reference" for plain PyTorch.
     """
 
     name: str = "model"
@@ -105,12 +122,24 @@ class Potential(nn.Module):
     dispersion_damping_width: float
     elements: tuple[int, ...]
     outputs: frozenset[str] = frozenset()
+    has_energy: bool = True
     kernel: Callable[[System, Neighbors], Any] | None = None
+    kernels: str = "reference"
     card: dict[str, Any]
 
     def __init__(self) -> None:
         super().__init__()
         self.card = {}
+
+    def use_kernel(self, kernel: Callable[[System, Neighbors], Any] | None, name: str) -> None:
+        """Run a kernel made from these parameters as they are now (see `heliodor.kernels`)."""
+        self.kernel, self.kernels = kernel, name
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Potential:
+        # a kernel has copies of the parameters, of one dtype on one device
+        self.use_kernel(None, "reference")
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     @property
     def device(self) -> torch.device:
@@ -193,11 +222,26 @@ def evaluate_system(
 
     Raises:
         InputError: stress asked of a structure that is not fully periodic.
+        ModelError: a model without energies.
     """
+    if not potential.has_energy:
+        raise ModelError(
+            f"{potential.name} predicts {', '.join(sorted(potential.outputs))}, but no energies or forces: take a "
+            "force field such as so3lr for these"
+        )
+    if create_graph and potential.kernel is not None:
+        raise ModelError(
+            f"the kernel {potential.kernels!r} of {potential.name} gives forces but no derivatives of forces: load the "
+            'model with kernels="reference"'
+        )
     if stress and not bool(system.pbc.all()):
         raise InputError("stress is defined for fully periodic structures only")
     if neighbors is None:
         neighbors = potential.neighbors(system)
+    apart = getattr(potential, "evaluate_apart", None)
+    if apart is not None and not create_graph:
+        # a committee: model by model, which takes the memory of one
+        return apart(system, neighbors, forces=forces, stress=stress, virial=virial)
     moving = system
     strain = None
     strained = stress or virial
@@ -217,10 +261,7 @@ def evaluate_system(
         if forces or strained:
             wanted = ([leaf] if forces else []) + ([strain] if strain is not None else [])
             gradients = torch.autograd.grad(energy.sum(), wanted, create_graph=create_graph, materialize_grads=True)
-        dipole = None
-        if terms.charges is not None:
-            weighted = terms.charges.to(system.dtype).unsqueeze(-1) * system.positions
-            dipole = torch.zeros_like(system.cell[:, 0]).index_add(0, system.batch, weighted)
+        dipole = total_dipole(terms, system)
     virial_tensor = -0.5 * (gradients[-1] + gradients[-1].mT) if strained else None
     stress_tensor = None
     if virial_tensor is not None and stress:
@@ -240,6 +281,18 @@ def evaluate_system(
     return prediction if create_graph else prediction.detached()
 
 
+def total_dipole(terms: Terms, system: System) -> Float[Tensor, "B 3"] | None:
+    """Dipoles of structures from charges and dipoles of their atoms, e·Å; None where the model has neither."""
+    parts = []
+    if terms.charges is not None:
+        parts.append(terms.charges.to(system.dtype).unsqueeze(-1) * system.positions)
+    if terms.dipoles is not None:
+        parts.append(terms.dipoles.to(system.dtype))
+    if not parts:
+        return None
+    return torch.zeros_like(system.cell[:, 0]).index_add(0, system.batch, sum(parts[1:], parts[0]))
+
+
 def join_predictions(parts: list[Prediction]) -> Prediction:
     """Predictions of consecutive batches as one; a field that some part lacks is left out."""
     if len(parts) == 1:
@@ -248,7 +301,9 @@ def join_predictions(parts: list[Prediction]) -> Prediction:
     def join(values: list[Any]) -> Any:
         if isinstance(values[0], dict):
             return {name: torch.cat([value[name] for value in values]) for name in values[0]}
-        return None if any(value is None for value in values) else torch.cat(values)
+        if any(value is None for value in values):
+            return None
+        return join_spreads(values) if isinstance(values[0], Spread) else torch.cat(values)
 
     return Prediction(**{f.name: join([getattr(part, f.name) for part in parts]) for f in fields(Prediction)})
 

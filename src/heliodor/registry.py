@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from heliodor.errors import CheckpointError, ModelError
 
@@ -23,8 +24,9 @@ class ModelEntry:
         elements: symbols.
         licence, citation: as its authors ask.
         embedded: file inside the package, or None.
-        sha256: of the embedded file, or of the converted one if it must be fetched.
-        official: the authors' own file: {"url", "sha256", "bytes", "converter"}, or None.
+        sha256: of the embedded file; None for a converted one, which names its source by hash in its card.
+        official: the authors' own file: {"url", "sha256", "bytes" (None: not known), "converter"}, or None.
+        restricted: whether the licence restricts use, so that it has to be accepted before the model is fetched.
     """
 
     name: str
@@ -34,7 +36,8 @@ class ModelEntry:
     citation: str
     embedded: str | None = None
     sha256: str | None = None
-    official: dict[str, str | int] | None = field(default=None)
+    official: dict[str, str | int | None] | None = field(default=None)
+    restricted: bool = False
 
     @property
     def path(self) -> Path | None:
@@ -85,6 +88,29 @@ def find_model(name: str) -> ModelEntry:
         names = ", ".join([*sorted(known), *imported()])
         raise ModelError(f"no model called {name!r} and no such file; known models: {names}")
     return known[name]
+
+
+def official_model(digest: str) -> ModelEntry | None:
+    """The model whose official file has this SHA-256, if there is one."""
+    known = (entry for entry in models().values() if entry.official is not None)
+    return next((entry for entry in known if entry.official and entry.official["sha256"] == digest), None)
+
+
+def check_source(entry: ModelEntry, card: dict[str, Any]) -> None:
+    """Refuse a converted checkpoint under an official name that came from another file.
+
+    Args:
+        card: of the checkpoint.
+
+    Raises:
+        CheckpointError: its card names a source that is not the official file.
+    """
+    source = card.get("source_sha256")
+    if entry.embedded is None and entry.official is not None and source not in (None, entry.official["sha256"]):
+        raise CheckpointError(
+            f"what is kept as {entry.name} was not made from its official file (SHA-256 {str(source)[:12]}...): "
+            f"delete {entry.path} and run 'heliodor models fetch {entry.name}'"
+        )
 
 
 def checkpoint_path(entry: ModelEntry) -> Path:

@@ -43,8 +43,23 @@ MILLINEWTON_PER_M = 1e-3 * 1e-20 / 1.602176634e-19
 DEBYE = 0.20819433270
 """e·Å."""
 
+POLARIZABILITY_VOLUME = BOHR * HARTREE
+"""Å³ of a polarizability of 1 e²Å²/eV (14.39965): what is called a polarizability in Å³ is α/(4π ε₀)."""
+
 GRAM_PER_CM3 = 1e-24 / 1.66053906660e-24
 """amu/Å³ (0.602214)."""
+
+HBAR = 6.62607015e-34 / (2.0 * 3.141592653589793) / 1.602176634e-19 * 1e15
+"""ħ in eV·fs (0.658212)."""
+
+INVERSE_CM = 6.62607015e-34 * 2.99792458e10 / 1.602176634e-19
+"""eV of a quantum of 1 cm⁻¹ (1.239842e-4)."""
+
+INFRARED = 1e-3 * 6.02214076e23 * 1.602176634e-19**2 / 1.66053906660e-27 / (12.0 * 8.8541878128e-12 * 299792458.0**2)
+"""km/mol of an integrated absorption coefficient N_A |dμ/dQ|²/(12 ε₀ c²) where |dμ/dQ|² is 1 e²/amu (974.88)."""
+
+PASCAL = 1e-5
+"""bar."""
 
 _TIME = {"as": 1e-3, "fs": 1.0, "ps": 1e3, "ns": 1e6, "us": 1e9, "µs": 1e9}
 

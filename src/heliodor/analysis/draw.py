@@ -16,6 +16,7 @@ LABELS = {
     "energy_per_atom": "relative energy per atom",
     "forces": "force component",
     "dipole": "dipole component",
+    "polarizability": "polarizability component",
     "charges": "partial charge",
     "hirshfeld_ratios": "Hirshfeld ratio",
 }

@@ -11,11 +11,15 @@ import numpy as np
 
 from heliodor.errors import InputError
 
-PER_STRUCTURE = ("energy", "dipole")
+PER_STRUCTURE = ("energy", "dipole", "polarizability")
+PER_ITEM = {"forces": 3, "dipole": 3, "polarizability": 9}
+"""Numbers of an atom or a structure, where they are more than one."""
+
 USUAL_KEYS = {
     "energy": ("energy", "ref_energy", "REF_energy"),
     "forces": ("forces", "ref_forces", "REF_forces"),
     "dipole": ("dipole", "ref_dipole", "REF_dipole"),
+    "polarizability": ("polarizability", "ref_polarizability", "REF_polarizability"),
     "charges": ("charges", "ref_partial_charges", "ref_charges", "REF_charges"),
     "hirshfeld_ratios": ("hirshfeld_ratios", "ref_hirshfeld_ratios", "REF_hirshfeld_ratios"),
 }
@@ -68,8 +72,7 @@ def _label(frame: ase.Atoms, key: str, name: str) -> np.ndarray | None:
 def _check_label(frame: ase.Atoms, value: np.ndarray | None, where: str, name: str) -> None:
     if value is None:
         return
-    per_item = 3 if name in ("forces", "dipole") else 1
-    expected = per_item * (1 if name in PER_STRUCTURE else len(frame))
+    expected = PER_ITEM.get(name, 1) * (1 if name in PER_STRUCTURE else len(frame))
     if value.size != expected:
         raise InputError(f"{where} has {value.size} numbers where {name} needs {expected}")
     if not np.isfinite(value).all():

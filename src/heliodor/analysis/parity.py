@@ -11,20 +11,28 @@ import ase
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 
-from heliodor.analysis.labels import PER_STRUCTURE, Labels, contents, find_labels
+from heliodor.analysis.labels import PER_ITEM, PER_STRUCTURE, Labels, contents, find_labels
 from heliodor.errors import InputError
 from heliodor.potential import Potential, Prediction, check_distances, evaluate_system, join_predictions, warn_about
+from heliodor.potentials.committee import Committee
+from heliodor.response import evaluate_response
+from heliodor.spread import Spread
 from heliodor.system import System, read_charge, read_spin
 
-QUANTITIES = ("energy", "forces", "dipole", "charges", "hirshfeld_ratios")
+QUANTITIES = ("energy", "forces", "dipole", "polarizability", "charges", "hirshfeld_ratios")
 UNITS = {
     "energy": "eV",
     "energy_per_atom": "eV/atom",
     "forces": "eV/Å",
     "dipole": "e·Å",
+    "polarizability": "e²Å²/eV",
     "charges": "e",
     "hirshfeld_ratios": "",
 }
+
+
+IN_NAMES = str.maketrans({"/": "_per_", "·": "_", "Å": "A", "²": "2"})
+"""Of units in the names of columns."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,7 @@ class Compared:
     Attributes:
         name: of `UNITS`.
         key: where the labels were found.
-        reference, predicted: [M] or [M, 3].
+        reference, predicted: [M], [M, 3] or, of tensors, [M, 9].
         structure: [M] index of the structure.
         numbers: [M] atomic numbers, None for quantities of whole structures.
     """
@@ -86,12 +94,14 @@ class Parity:
     Attributes:
         compared: the quantities that have both labels and predictions.
         notes: what was left out, and why.
-        structures: one row per structure: formula, charge, errors.
+        structures: one row per structure: formula, charge, errors, spreads.
+        spread: of a committee's models, over all structures; None for one model.
     """
 
     compared: list[Compared]
     notes: list[str]
     structures: list[dict[str, Any]]
+    spread: Spread | None = None
 
     def rows(self) -> list[dict[str, Any]]:
         """The table: one row per quantity and per element in it."""
@@ -162,11 +172,19 @@ def compare(
         )
     warn_about(potential, whole)
     predictions = _predict(
-        potential, frames, charge, spin, forces="forces" in known, batch_atoms=batch_atoms, progress=progress
+        potential,
+        frames,
+        charge,
+        spin,
+        forces="forces" in known or isinstance(potential, Committee),
+        batch_atoms=batch_atoms,
+        progress=progress,
     )
     notes: list[str] = []
     compared: list[Compared] = []
-    if "energy" in known:
+    if "energy" in known and not potential.has_energy:
+        notes.append(f"{potential.name} does not predict energies: labels not used")
+    elif "energy" in known:
         groups = [_group(frame, charge, spin) for frame in frames]
         compared += _energies(known["energy"], predictions, frames, groups, absolute_energies, notes)
     for name in QUANTITIES[1:]:
@@ -179,13 +197,16 @@ def compare(
         usable = known[name]
         if name == "dipole":
             usable = _without_origin(usable, frames, charge, notes)
-        item = _pick(name, usable, np.asarray(values.double()), frames)
+        item = _pick(name, usable, values.double().numpy(), frames)
         if len(item.reference):
             compared.append(item)
     for name, found in known.items():
         if lacking := sum(value is None for value in found.values):
             notes.append(f"{lacking} of {len(frames)} structures have no label of {name}")
-    return Parity(compared, notes, _structures(frames, compared, charge))
+    rows = _structures(frames, compared, charge)
+    if predictions.spread is not None:
+        _add_spread(rows, predictions.spread)
+    return Parity(compared, notes, rows, predictions.spread)
 
 
 def _predict(
@@ -208,7 +229,10 @@ def _predict(
         system = System.from_atoms(frames[first:last], charge=charge, spin=spin, device=potential.device)
         neighbors = potential.neighbors(system)
         check_distances(system, neighbors, first)
-        parts.append(evaluate_system(potential, system, neighbors, forces=forces).detached("cpu"))
+        if potential.has_energy:
+            parts.append(evaluate_system(potential, system, neighbors, forces=forces).detached("cpu"))
+        else:
+            parts.append(evaluate_response(potential, system, neighbors).detached("cpu"))
         if progress is not None:
             progress(total)
         first = last
@@ -268,7 +292,8 @@ def _without_origin(labels: Labels, frames: Sequence[ase.Atoms], charge: float |
 
 def _pick(name: str, labels: Labels, values: np.ndarray, frames: Sequence[ase.Atoms]) -> Compared:
     """The rows of ``values`` that have labels, beside them."""
-    shape = (0, 3) if name in ("forces", "dipole") else (0,)
+    values = values.reshape(len(values), -1) if name in PER_ITEM else values
+    shape = (0, PER_ITEM[name]) if name in PER_ITEM else (0,)
     reference, predicted, structure, numbers = (
         [np.empty(shape)],
         [np.empty(shape)],
@@ -301,7 +326,7 @@ def _structures(frames: Sequence[ase.Atoms], compared: list[Compared], charge: f
     ]
     for item in compared:
         difference = (item.predicted - item.reference).reshape(len(item.reference), -1)
-        unit = f"_{item.unit}".replace("/", "_per_").replace("·", "_").replace("Å", "A") if item.unit else ""
+        unit = f"_{item.unit}".translate(IN_NAMES) if item.unit else ""
         starts = np.flatnonzero(np.r_[True, np.diff(item.structure) != 0])
         for first, last in zip(starts, [*starts[1:], len(difference)], strict=True):
             row, part = rows[int(item.structure[first])], difference[first:last]
@@ -314,3 +339,15 @@ def _structures(frames: Sequence[ase.Atoms], compared: list[Compared], charge: f
                 row[f"{item.name}_rmse{unit}"] = float(np.sqrt(np.square(part).mean()))
                 row[f"{item.name}_max{unit}"] = float(np.abs(part).max())
     return rows
+
+
+def _add_spread(rows: list[dict[str, Any]], spread: Spread) -> None:
+    """Standard deviations over the models, into the row of each structure."""
+    norms = spread.force_norms
+    start = 0
+    for row, energy in zip(rows, spread.energy.tolist(), strict=True):
+        row["energy_std_eV"] = energy
+        if norms is not None:
+            mine = norms[start : start + row["atoms"]]
+            row["forces_std_mean_eV_per_A"], row["forces_std_max_eV_per_A"] = float(mine.mean()), float(mine.max())
+        start += row["atoms"]

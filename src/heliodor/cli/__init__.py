@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from heliodor.cli import evaluate, md, models, opt, protocol
+from heliodor.cli import crystal, evaluate, md, models, opt, protocol, scan, vib
 from heliodor.cli.common import INTERRUPTED, one_line, warnings_as_notes
 from heliodor.cli.runtime import prepare_process
 from heliodor.errors import HeliodorError
@@ -35,6 +35,9 @@ app = typer.Typer(
 )
 md.register(app)
 opt.register(app)
+vib.register(app)
+crystal.register(app)
+scan.register(app)
 protocol.register(app)
 evaluate.register(app)
 app.add_typer(models.app, name="models")

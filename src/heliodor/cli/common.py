@@ -29,7 +29,14 @@ StructureFile = Annotated[
     ),
 ]
 Model = Annotated[
-    str, typer.Option("--model", "-m", metavar="NAME|FILE", help="Model name ('heliodor models list') or model file.")
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="NAME|FILE",
+        help="Model name ('heliodor models list') or model file; several, separated by commas or as a pattern in "
+        "quotes ('runs/*.model'), make a committee: its mean, and how far its models are apart.",
+    ),
 ]
 Frame = Annotated[
     int | None,

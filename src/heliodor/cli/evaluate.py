@@ -36,7 +36,8 @@ EXAMPLES = (
     "  heliodor eval test_set.extxyz --model so3lr\n"
     "  heliodor eval a.extxyz b.extxyz --forces-key ref_forces --energy-key ref_energy --output scores\n"
     "\b\nEnergies are compared relative to the mean over structures of the same formula, charge and spin: a model\n"
-    "trained on forces has no zero of its own. Forces in eV/Å per component, dipoles in e·Å, charges in e.\n"
+    "trained on forces has no zero of its own. Forces in eV/Å per component, dipoles in e·Å, charges in e,\n"
+    "polarizabilities in e²Å²/eV.\n"
     "Writes errors.json, errors.csv, structures.csv (error of each structure) and parity_*.png into a folder."
 )
 
@@ -70,6 +71,7 @@ def evaluate(
     energy_key: Annotated[str | None, _key("energy", "energies (eV)")] = None,
     forces_key: Annotated[str | None, _key("forces", "forces (eV/Å)")] = None,
     dipole_key: Annotated[str | None, _key("dipole", "dipoles (e·Å)")] = None,
+    polarizability_key: Annotated[str | None, _key("polarizability", "polarizabilities (e²Å²/eV)")] = None,
     charges_key: Annotated[str | None, _key("charges", "partial charges (e)")] = None,
     ratios_key: Annotated[str | None, _key("ratios", "Hirshfeld ratios")] = None,
     absolute_energies: Annotated[
@@ -92,7 +94,9 @@ def evaluate(
     from heliodor.analysis.parity import compare
     from heliodor.cli.reading import read_structures
 
-    folder = output or Path(f"eval-{Path(model).stem}-{files[0].stem}")
+    # neither commas nor stars belong in the name of a folder
+    short = "committee" if set(model) & set(",*?[]") else Path(model).stem
+    folder = output or Path(f"eval-{short}-{files[0].stem}")
     _check_folder(folder, overwrite)
     frames = [frame for file in files for frame in read_structures(file)]
     potential = load_model(model, device=device, dtype=dtype, long_range_cutoff=long_range_cutoff, threads=threads)
@@ -111,6 +115,7 @@ def evaluate(
         "energy": energy_key,
         "forces": forces_key,
         "dipole": dipole_key,
+        "polarizability": polarizability_key,
         "charges": charges_key,
         "hirshfeld_ratios": ratios_key,
     }
@@ -134,6 +139,13 @@ def evaluate(
         print_json({**result, "files": written})
     else:
         _print_table(parity)
+        if "spread" in result:
+            found = result["spread"]
+            text = (
+                f"of the {found['models']} models' forces: {found['forces_mean_eV_per_A']:.3g} eV/Å on average, "
+                f"{found['forces_max_eV_per_A']:.3g} at most (structure {found['forces_max_structure']})"
+            )
+            print_lines([("spread", text)], screen)
         drawn = f" and {len(written) - TABLES} parity plots" if len(written) > TABLES else ""
         print_lines([("written", f"{folder}/: {', '.join(path.name for path in written[:TABLES])}{drawn}")], screen)
 
@@ -152,6 +164,7 @@ def summary(parity: Parity, potential: Potential, files: list[Path]) -> dict[str
             entry["elements"][row["element"]] = numbers
     return {
         "model": potential.name,
+        **_spread(parity),
         "inputs": [str(file) for file in files],
         "structures": len(parity.structures),
         "atoms": sum(row["atoms"] for row in parity.structures),
@@ -159,6 +172,22 @@ def summary(parity: Parity, potential: Potential, files: list[Path]) -> dict[str
         "dtype": str(potential.dtype).removeprefix("torch."),
         "quantities": quantities,
         "notes": parity.notes,
+    }
+
+
+def _spread(parity: Parity) -> dict[str, Any]:
+    """How far the models of a committee are apart: standard deviation of each atom's force as a vector."""
+    norms = None if parity.spread is None else parity.spread.force_norms
+    if parity.spread is None or norms is None:
+        return {}
+    worst = max(parity.structures, key=lambda row: row["forces_std_max_eV_per_A"])
+    return {
+        "spread": {
+            "models": parity.spread.energies.shape[1],
+            "forces_mean_eV_per_A": float(norms.mean()),
+            "forces_max_eV_per_A": float(norms.max()),
+            "forces_max_structure": worst["structure"],
+        }
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,19 +14,17 @@ from heliodor.errors import InputError
 
 if TYPE_CHECKING:
     from heliodor.registry import ModelEntry
+    from heliodor.verify import KnownAnswer
 
 app = typer.Typer(
     rich_markup_mode=None,
     invoke_without_command=True,
-    help="Models: list, describe, fetch, import.",
+    help="Models: list, describe, fetch, import, verify.",
     epilog="\b\nExamples:\n"
     "  heliodor models list\n"
     "  heliodor models info so3lr\n"
     "  heliodor models import params.pkl --name mine",
 )
-
-PERMISSIVE = ("MIT", "BSD", "Apache", "CC0", "CC-BY-4.0")
-"""Licences that ask nothing of whoever uses a model."""
 
 TITLES = {
     "summary": "summary",
@@ -61,12 +60,21 @@ def list_models(as_json: Json = False) -> None:
             "licence": entry.licence,
             "elements": list(entry.elements),
             "summary": entry.summary,
+            "restricted": entry.restricted,
             "sha256": entry.sha256,
         }
         for entry in models().values()
     ]
     rows += [
-        {"name": name, "where": "imported", "licence": None, "elements": None, "summary": str(path), "sha256": None}
+        {
+            "name": name,
+            "where": "imported",
+            "licence": None,
+            "elements": None,
+            "summary": str(path),
+            "restricted": None,
+            "sha256": None,
+        }
         for name, path in imported().items()
     ]
     if as_json:
@@ -75,8 +83,10 @@ def list_models(as_json: Json = False) -> None:
     width = max(len(str(row["name"])) for row in rows)
     for row in rows:
         print(f"{row['name']:<{width}}  {row['where']:<9}  {row['summary']}")
-        if row["elements"]:
-            print(f"{'':<{width}}  {'':<9}  {' '.join(row['elements'])}; licence {row['licence']}")
+        elements = row["elements"]
+        if isinstance(elements, list):
+            licence = str(row["licence"]).split(", ")[0] + (", restricts use" if row["restricted"] else "")
+            print(f"{'':<{width}}  {'':<9}  {' '.join(map(str, elements))}; licence {licence}")
     print("\n'heliodor models info NAME' tells more; 'heliodor models fetch NAME' brings one that is not here.")
 
 
@@ -112,7 +122,7 @@ def fetch_model(
 
     entry = find_model(name)
     here = entry.path is not None
-    accepted = accept_licence or entry.licence.startswith(PERMISSIVE)
+    accepted = here or _accepted(entry, accept_licence)
     path = fetch(name, accept_licence=accepted, progress=sys.stderr.isatty())
     print_lines(
         [
@@ -124,11 +134,62 @@ def fetch_model(
     )
 
 
+@app.command("verify")
+def verify_model(
+    name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="Model name or file.", show_default=False)],
+    known_as: Annotated[
+        str | None, typer.Option("--as", metavar="NAME", help="Whose known answers to expect. [default: by its hash]")
+    ] = None,
+    structures: Annotated[
+        Path | None, typer.Option("--structures", metavar="FOLDER", help="Structures too large for the package.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Recompute published energies of a model, and say whether this file reproduces them."""
+    from heliodor.verify import verify
+
+    result = verify(name, known_as, structures)
+    if as_json:
+        answers = [{**asdict(a), "difference": a.difference, "passed": a.passed} for a in result.answers]
+        print_json({**asdict(result), "answers": answers, "passed": result.passed})
+    else:
+        print_lines([("model", result.model), ("file", result.identity)], sys.stdout)
+        for answer in result.answers:
+            print(_answer_line(answer))
+            print(f"      {answer.source}\n      tolerance: {answer.tolerance_from}")
+        print("reproduced" if result.passed else "NOT reproduced")
+    if not result.passed:
+        raise typer.Exit(1)
+
+
+def _answer_line(answer: KnownAnswer) -> str:
+    verdict = {True: "ok", False: "FAILED", None: "skipped"}[answer.passed]
+    if answer.value is None:
+        return f"{verdict:<8}{answer.structure}: needs {answer.missing} (--structures FOLDER)"
+    return (
+        f"{verdict:<8}{answer.structure}: {answer.value:.8f} {answer.unit}, expected {answer.expected:.8f}, "
+        f"difference {answer.difference:.1e}, tolerance {answer.tolerance:g}"
+    )
+
+
+def _accepted(entry: ModelEntry, beforehand: bool) -> bool:
+    """Show a licence that restricts use, and ask where it is not accepted beforehand and somebody can answer."""
+    if not entry.restricted:
+        return True
+    print(f"licence of {entry.name}: {entry.licence}", file=sys.stderr)
+    if beforehand:
+        return True
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    print("Type yes to accept it: ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() == "yes"
+
+
 @app.command("import")
 def import_file(
     file: Annotated[
         Path,
-        typer.Argument(metavar="FILE", help="Official file (SO3LR's params.pkl) or checkpoint.", show_default=False),
+        typer.Argument(metavar="FILE", help="Official file (params.pkl, .model) or checkpoint.", show_default=False),
     ],
     name: Annotated[str | None, typer.Option("--name", help="Name to load it by. [default: the file's]")] = None,
     overwrite: Overwrite = False,
@@ -164,6 +225,7 @@ def describe_model(name: str) -> dict[str, Any]:
             "elements": list(entry.elements),
             "licence": entry.licence,
             "citation": entry.citation,
+            "restricted": entry.restricted,
             "sha256": entry.sha256,
         }
         path = entry.path

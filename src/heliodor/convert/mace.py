@@ -26,7 +26,13 @@ def convert_mace(path: str | Path, head: str | None = None) -> MACE:
         CheckpointError: not such a file, damaged, untrusted, of an architecture that is not computed exactly, or with
             several heads of which none is chosen.
     """
-    file = read_mace(path, head)
+    return build_mace(read_mace(path, head), path, head)
+
+
+def build_mace(file: MACEFile, path: str | Path, head: str | None = None) -> MACE:
+    """The model of a file that was read; arguments and errors as `convert_mace`."""
+    if file.model != "ScaleShiftMACE":
+        raise CheckpointError(f"{path} holds no energies: it is a model of dipoles ({file.model})")
     try:
         return _build(file, file.config["heads"].index(head) if head is not None else 0)
     except (KeyError, IndexError, RuntimeError, ValueError) as error:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import ase
+import numpy as np
 import torch
 from ase.calculators.calculator import Calculator as AseCalculator
 from ase.calculators.calculator import all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
+from jaxtyping import Float
 
 from heliodor.api import load
+from heliodor.descriptor import descriptors
+from heliodor.hessian import hessian
 from heliodor.neighbors import Neighbors
 from heliodor.potential import Potential, check_distances, evaluate_system, warn_about
 from heliodor.system import System, read_charge, read_spin
@@ -20,11 +25,14 @@ from heliodor.system import System, read_charge, read_spin
 class Calculator(AseCalculator):
     """Energy (eV), forces (eV/Å), stress (eV/Å³, Voigt, ASE's sign), partial charges (e) and dipole (e·Å).
 
+    With a committee ``results`` also has ``energy_std``, ``forces_std`` and, with the stress, ``stress_std``: standard
+    deviations over its models in the same units.
+
     One calculator serves structures of any size one after another. Neighbour lists are kept by a skin between
     calls on the same atoms. Changing ``atoms.info["charge"]`` or ``["spin"]`` invalidates ASE's cache.
 
     Args:
-        model: name, file, or a loaded potential.
+        model: name, file, several of these for a committee, or a loaded potential.
         charge, spin: total charge (e) and unpaired electrons; override ``atoms.info``.
         skin: Å; 0 finds the neighbours anew at each call.
         load_options: as for `heliodor.load` (device, dtype, long_range_cutoff, ...).
@@ -42,7 +50,7 @@ class Calculator(AseCalculator):
 
     def __init__(
         self,
-        model: str | Path | Potential = "heliodor-mini",
+        model: str | Path | Sequence[str | Path] | Potential = "heliodor-mini",
         *,
         charge: float | None = None,
         spin: int | None = None,
@@ -108,6 +116,27 @@ class Calculator(AseCalculator):
             self.results["dipole"] = p.dipole[0].double().numpy()
         if p.hirshfeld_ratios is not None:
             self.results["hirshfeld_ratios"] = p.hirshfeld_ratios.double().numpy()
+        if p.spread is not None and p.spread.forces is not None:
+            self.results["energy_std"] = float(p.spread.energy[0])
+            self.results["forces_std"] = p.spread.forces.double().numpy()
+            if p.spread.stress is not None:
+                self.results["stress_std"] = full_3x3_to_voigt_6_stress(p.spread.stress[0].double().numpy())
+
+    def get_hessian(
+        self, atoms: ase.Atoms, subset: Sequence[int] | np.ndarray | None = None
+    ) -> Float[np.ndarray, "M M"]:
+        """∂²E/∂R∂R in eV/Å², [3n, 3n], of all atoms or of a subset; as `heliodor.hessian.hessian`, errors too."""
+        return hessian(self.potential, atoms, charge=self.charge, spin=self.spin, subset=subset)
+
+    def get_descriptors(
+        self, atoms: ase.Atoms, *, invariant: bool = True, layers: int | Sequence[int] | None = None
+    ) -> Float[np.ndarray, "N D"]:
+        """The network's features of each atom; as `heliodor.descriptor.descriptors`, errors too."""
+        found = descriptors(
+            self.potential, atoms, invariant=invariant, layers=layers, charge=self.charge, spin=self.spin
+        )
+        assert isinstance(found, np.ndarray)
+        return found
 
     def _read_electrons(self, atoms: ase.Atoms) -> tuple[float, int]:
         return read_charge(atoms, self.charge), read_spin(atoms, self.spin)

@@ -29,7 +29,8 @@ def component_harmonics(unit: Float[Tensor, "E 3"], highest: int) -> list[Tensor
     """
     turned = unit[..., [2, 0, 1]]
     rest = spherical_harmonics(turned, tuple(range(1, highest + 1))) * math.sqrt(4 * math.pi)
-    return [torch.ones_like(unit[..., :1]), *rest.split([2 * degree + 1 for degree in range(1, highest + 1)], dim=-1)]
+    sizes = [2 * degree + 1 for degree in range(1, highest + 1)]
+    return [torch.ones_like(unit[..., :1]), *torch.split(rest, sizes, dim=-1)]
 
 
 def _degree_1(x: Tensor, y: Tensor, z: Tensor) -> list[Tensor]:

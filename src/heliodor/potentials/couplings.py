@@ -125,7 +125,8 @@ def monomials(couplings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     order = couplings.ndim - 2
     factors, coefficients = [], []
     for chosen in combinations_with_replacement(range(couplings.shape[1]), order):
-        total = sum(couplings[(slice(None), *index)] for index in set(permutations(chosen)))
+        rows = np.array(sorted(set(permutations(chosen))))
+        total = couplings[(slice(None), *rows.T)].sum(axis=1)
         if np.abs(total).max() > 1e-10:
             factors.append(chosen)
             coefficients.append(total)

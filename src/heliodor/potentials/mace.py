@@ -34,7 +34,7 @@ class MACEConfig:
         cutoff: Å.
         elements: atomic numbers, ascending.
         channels: K.
-        degrees: highest degree of the features each layer hands on; 0 for the last one.
+        degrees: highest degree of the features each layer hands on; 0 for the last one where energies are wanted.
         edge_degree: highest degree of the harmonics and of the messages.
         products: for each layer, output degree and order: numbers of (monomials, paths).
         bessel, cutoff_power, radial_hidden: radial functions.
@@ -61,6 +61,12 @@ class MACEConfig:
     silu_scale: float = SILU_SCALE
     gate_scale: float = SILU_SCALE
     readout_hidden: int = 16
+
+    @property
+    def two_layers(self) -> bool:
+        """Whether this is the shape of MACE-OFF's models."""
+        usual = self.edge_degree == 3 and self.correlation == 3 and not self.residual_first
+        return usual and len(self.degrees) == 2 and self.degrees[0] <= 2 and self.degrees[1] == 0
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -105,7 +111,7 @@ class MACE(Potential):
 
     def forward(self, system: System, neighbors: Neighbors) -> Terms:
         """Per-atom interaction energies, and those of the isolated atoms, eV."""
-        if self.kernel is not None:
+        if self.kernel is not None and neighbors.half:
             interaction = self.kernel(system, neighbors)
         else:
             edges = neighbors.within(system).full()
@@ -148,7 +154,7 @@ class MACE(Potential):
         self.isolated = torch.tensor(self.config.isolated_energies, dtype=torch.float64, device=self.device)
 
     def _apply(self, fn: Any, recurse: bool = True) -> MACE:
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)
         self._keep_isolated()
         return self
 
@@ -175,6 +181,11 @@ class MACENetwork(nn.Module):
     def species(self, numbers: Int[Tensor, "N"]) -> Int[Tensor, "N"]:
         """Position of each atom's element in the table of elements."""
         return self.index[numbers]
+
+    def features(self, system: System, neighbors: Neighbors) -> list[list[Tensor]]:
+        """Features of each layer, by degree, [N, K, 2l+1] (`heliodor.descriptor`)."""
+        edges = neighbors.within(system).full()
+        return self(system.numbers, edges.i, edges.j, -edges.vectors(system).to(self.embedding.dtype))
 
     def forward(
         self, numbers: Int[Tensor, "N"], receiver: Int[Tensor, "E"], sender: Int[Tensor, "E"], v: Float[Tensor, "E 3"]
@@ -319,7 +330,7 @@ class Product(nn.Module):
             product = a[..., factors[:, 0]]
             for q in factors.T[1:]:
                 product = product * a[..., q]
-            coupled = (product @ coefficients.flatten(1)).unflatten(-1, coefficients.shape[1:])
+            coupled = (product @ coefficients.flatten(1)).view(*a.shape[:2], *coefficients.shape[1:])
             result = result + torch.einsum("nkmp,npk->nkm", coupled, weight[species])
         return result
 
@@ -343,7 +354,7 @@ def _by_species(
 ) -> Float[Tensor, "N W M"]:
     """A linear map for each element; element by element, as a matrix for each atom would not fit in memory."""
     result = x.new_zeros(x.shape[0], weight.shape[-1], x.shape[-1])
-    for z in species.unique().tolist():
+    for z in torch.unique(species).tolist():
         rows = (species == z).nonzero().squeeze(-1)
         result = result.index_copy(0, rows, _linear(x[rows], weight[z]))
     return result

@@ -16,8 +16,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import silu, softplus
 
+from heliodor.neighbors import Neighbors
 from heliodor.potentials.angular import degree_sizes, spherical_harmonics
 from heliodor.potentials.radial import BernsteinBasis, polynomial_cutoff
+from heliodor.system import System
 
 
 @dataclass(frozen=True)
@@ -222,6 +224,22 @@ class SO3krates(nn.Module):
         for layer in self.layers:
             x, ev = layer(x, ev, edges)
         return x
+
+    def features(self, system: System, neighbors: Neighbors) -> list[list[Tensor]]:
+        """After each layer: invariants [N, F, 1], then each degree's variable [N, 1, 2l+1] (`heliodor.descriptor`)."""
+        dtype = self.element.dtype
+        edges = neighbors.within(system)
+        r = edges.vectors(system).to(dtype)
+        geometry = self.geometry(edges.i, edges.j, r, r.square().sum(-1).sqrt())
+        x = self.embed(system.numbers, system.charge.to(dtype), system.spin.to(dtype), system.batch)
+        ev: Tensor | None = None
+        found = []
+        for layer in self.layers:
+            x, ev = layer(x, ev, geometry)
+            assert ev is not None
+            blocks = torch.split(ev.unsqueeze(1), degree_sizes(self.config.degrees), dim=-1)
+            found.append([x.unsqueeze(-1), *blocks])
+        return found
 
 
 def _project(x: Float[Tensor, "N F"], weight: Float[Tensor, "H D DP"], parts: int) -> tuple[Tensor, ...]:

@@ -1,0 +1,1 @@
+"""Kernels for CPUs, compiled by Numba when first used: no compiler is needed on the user's machine."""

@@ -1,0 +1,44 @@
+"""Threads for compiled loops that hold no Python lock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+
+BLOCKS = 4
+"""Pieces of work for each thread: one that is held up leaves the rest to the others."""
+
+LEAST = 200
+"""Edges below which handing work to another thread costs more than it saves."""
+
+
+@lru_cache(maxsize=1)
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="heliodor")
+
+
+def blocks(start: np.ndarray) -> list[tuple[int, int]]:
+    """Ranges of atoms with about as many edges each, from the edges' first places [N+1]."""
+    threads = torch.get_num_threads()
+    count = min(threads * BLOCKS, int(start[-1]) // LEAST) if threads > 1 else 1
+    if count < 2:
+        return [(0, len(start) - 1)]
+    bounds = np.searchsorted(start, np.linspace(0, start[-1], count + 1)[1:-1])
+    edges = [0, *np.unique(bounds).tolist(), len(start) - 1]
+    return [(first, last) for first, last in zip(edges[:-1], edges[1:], strict=True) if last > first]
+
+
+def run(function: Callable[..., Any], ranges: list[tuple[int, int]], *arguments: Any) -> None:
+    """Call ``function(first, last, *arguments)`` for every range, on torch's number of threads."""
+    if len(ranges) == 1:
+        function(*ranges[0], *arguments)
+        return
+    pool = _pool(torch.get_num_threads())
+    waiting = [pool.submit(function, first, last, *arguments) for first, last in ranges]
+    for each in waiting:
+        each.result()
