@@ -229,11 +229,12 @@ def evaluate_system(
             f"{potential.name} predicts {', '.join(sorted(potential.outputs))}, but no energies or forces: take a "
             "force field such as so3lr for these"
         )
-    if create_graph and potential.kernel is not None:
-        raise ModelError(
-            f"the kernel {potential.kernels!r} of {potential.name} gives forces but no derivatives of forces: load the "
-            'model with kernels="reference"'
-        )
+    for part in potential.modules() if create_graph else ():
+        if isinstance(part, Potential) and part.kernel is not None:
+            raise ModelError(
+                f"the kernel {part.kernels!r} of {part.name} gives forces but no derivatives of forces: load the model "
+                'with kernels="reference"'
+            )
     if stress and not bool(system.pbc.all()):
         raise InputError("stress is defined for fully periodic structures only")
     if neighbors is None:

@@ -72,8 +72,13 @@ def response_derivatives(
         charge, spin: override ``atoms.info["charge"]``, ``["spin"]``.
 
     Raises:
-        InputError, ModelError: what cannot be evaluated, naming the atom; a model without dipoles.
+        InputError, ModelError: what cannot be evaluated, naming the atom; a model without dipoles; a kernel.
     """
+    for part in potential.modules():
+        if isinstance(part, Potential) and part.kernel is not None:
+            raise ModelError(
+                f'the kernel of {part.name} gives no derivatives of dipoles: load the model with kernels="reference"'
+            )
     system = System.from_atoms(atoms, charge=charge, spin=spin, device=potential.device)
     potential.check(system)
     warn_about(potential, system)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from ase.build import molecule
 from ase.geometry import wrap_positions
-from dielectric_model import polarizable_model
 
 import heliodor
+from dielectric_model import polarizable_model
 from heliodor.analysis.dielectric import (
     LIGHT,
     ResponseSeries,

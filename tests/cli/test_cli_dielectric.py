@@ -9,9 +9,9 @@ from pathlib import Path
 import ase.io
 import pytest
 from ase.build import molecule
-from dielectric_model import polarizable_model
 
 import heliodor
+from dielectric_model import polarizable_model
 from heliodor.checkpoint import save_checkpoint
 
 

@@ -12,9 +12,14 @@ import math
 import struct
 import zipfile
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+
+from heliodor.convert.archive import read_archive
+from heliodor.errors import CheckpointError
 
 KINDS = {"<f8": "Double", "<f4": "Float", "<i8": "Long", "<i4": "Int", "|b1": "Bool"}
 NEWOBJ, REDUCE = b"\x81", b"R"
@@ -129,6 +134,18 @@ def archive(value: Any) -> bytes:
     writer = Writer()
     content = writer.encode(value)
     return pack(content, writer.storages)
+
+
+def refused(path: Path, words: str | None = None) -> None:
+    """The reader says no: in one line that names the file."""
+    with pytest.raises(CheckpointError, match=words) as caught:
+        read_archive(path)
+    assert "\n" not in str(caught.value) and str(path) in str(caught.value)
+
+
+def pickled(opcodes: bytes) -> bytes:
+    """An archive whose pickle is these instructions."""
+    return pack(b"\x80\x02" + opcodes + b".", {})
 
 
 # modules ----------------------------------------------------------------------------------------------------

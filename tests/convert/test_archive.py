@@ -2,44 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
 import struct
 import tracemalloc
-import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from archives import REDUCE, Name, Num, Obj, Writer, archive, module, modules_of, ordered, pack
+from archives import REDUCE, Name, Num, Obj, Writer, module, modules_of, pack, pickled, refused
 
 from heliodor.convert import archive as reader
 from heliodor.convert.archive import attribute, class_name, read_archive, state_dict
 from heliodor.errors import CheckpointError
 
 LINEAR = "torch.nn.modules.linear.Linear"
-
-
-@pytest.fixture
-def write(tmp_path: Path):
-    def to_file(content: object) -> Path:
-        path = tmp_path / "x.model"
-        path.write_bytes(content if isinstance(content, bytes) else archive(content))
-        return path
-
-    return to_file
-
-
-def refused(path: Path, words: str | None = None) -> None:
-    with pytest.raises(CheckpointError, match=words) as caught:
-        read_archive(path)
-    assert "\n" not in str(caught.value) and str(path) in str(caught.value)
-
-
-def pickled(opcodes: bytes) -> bytes:
-    return pack(b"\x80\x02" + opcodes + b".", {})
 
 
 # what is right ----------------------------------------------------------------------------------------------
@@ -53,13 +29,14 @@ def test_modules_become_a_flat_dict(write, rng):
     tree = module(
         "mace.modules.models.MACE", modules={"layers": modules_of([inner, module(LINEAR)])}, r=0.5, f=[1, {"a": "b"}]
     )
-    read = read_archive(write(tree))
+    path = write(tree)
+    read = read_archive(path)
     state = state_dict(read.root)
     assert list(state) == [f"layers.0.{key}" for key in ("weight", "bias", "count", "flag")]
     for key, expected in (("weight", weight), ("bias", bias), ("count", running), ("flag", [True, False])):
         np.testing.assert_array_equal(state[f"layers.0.{key}"].numpy(), expected)
     assert state["layers.0.bias"].dtype == torch.float32
-    assert read.sha256 == hashlib.sha256((write(tree)).read_bytes()).hexdigest()
+    assert read.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert class_name(read.root) == "mace.modules.models.MACE"
     assert class_name(attribute(read.root, "layers.0")) == LINEAR
     assert (attribute(read.root, "r"), attribute(read.root, "layers.0.size")) == (0.5, 7)
@@ -216,11 +193,11 @@ def test_huge_memo_index(write):
 
 def test_deep_tuple_as_a_key(write):
     """Hashing it overflows the C stack and ends the process, in an Unpickler with any find_class."""
-    refused(write(pickled(b"}" + b")" + b"\x85" * 1_000_000 + b"K\x01s")), "damaged")
+    refused(write(pickled(b"}" + b")" + b"\x85" * 30_000 + b"K\x01s")), "damaged")
 
 
 def test_deep_values_are_only_values(write):
-    read = read_archive(write(pickled(b")" + b"\x85" * 100_000)))
+    read = read_archive(write(pickled(b")" + b"\x85" * 20_000)))
     assert attribute(read.root, "0.0") == read.root[0][0]
     with pytest.raises(CheckpointError, match="no module"):
         state_dict(read.root)
@@ -266,212 +243,3 @@ def test_small_file_that_unfolds_to_many_modules(write):
 def test_too_many_instructions(write, monkeypatch):
     monkeypatch.setattr("heliodor.convert.pickled.MAX_INSTRUCTIONS", 100)
     refused(write(pickled(b"(" + b"K\x01" * 200 + b"t")), "longer than")
-
-
-# tensors ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"size": (5,)},
-        {"offset": 1},
-        {"offset": -1},
-        {"offset": 2**62},
-        {"offset": None},
-        {"offset": True},
-        {"size": (-1,)},
-        {"size": (2, 2), "stride": (-1, 1)},
-        {"size": (2, 2), "stride": (2, 2)},
-        {"size": (2, 2), "stride": (1,)},
-        {"size": (2**40,), "stride": (0,)},
-        {"size": (100,), "stride": (0,)},
-        {"size": (2**31, 2**31), "stride": (0, 0)},
-        {"size": (2**100,), "stride": (0,)},
-        {"size": (4.0,)},
-        {"size": [4]},
-        {"size": ("a",)},
-        {"size": None, "stride": (2**62,)},
-        {"size": (1,) * 9, "stride": (1,) * 9},
-        {"count": 3},
-        {"count": 5},
-        {"count": -4},
-        {"count": 4.0},
-        {"kind": "Float"},
-        {"kind": "Bool"},
-        {"kind": "Int", "size": (8,), "stride": (1,)},
-        {"kind": "ComplexDouble"},
-        {"kind": "Untyped"},
-    ],
-)
-def test_tensor_that_lies_about_itself(wrong, write):
-    tree = module("mace.modules.x")
-    tree.state["_parameters"]["a"] = Num(np.arange(4.0), **wrong)
-    refused(write(tree))
-
-
-def test_storages_that_are_not_there_or_not_whole(write):
-    tree = module("mace.modules.x", {"a": np.arange(4.0)})
-    writer = Writer()
-    content = writer.encode(tree)
-    refused(write(pack(content, {})), "damaged")
-    refused(write(pack(content, {"0": b"1234567"})), "whole numbers")
-    refused(write(pack(content, {"0": writer.storages["0"][:-8]})), "type or length")
-    refused(write(pack(content, {"0": writer.storages["0"] + bytes(8)})), "type or length")
-    assert list(state_dict(read_archive(write(pack(content, writer.storages))).root)) == ["a"]
-
-
-def test_one_storage_as_two_types(write):
-    as_double = Num(np.arange(4.0))
-    writer = Writer()
-    first = writer.one(as_double)
-    second = first.replace(b"DoubleStorage", b"LongStorage")
-    content = b"\x80\x02(" + first + second + b"t."
-    refused(write(pack(content, writer.storages)), "type or length")
-
-
-def test_truth_values_other_than_0_and_1(write):
-    tree = module("mace.modules.x", buffers={"a": np.zeros(3, dtype=bool)})
-    content = Writer().encode(tree)
-    state = state_dict(read_archive(write(pack(content, {"0": b"\x00\x02\xff"}))).root)
-    assert state["a"].tolist() == [False, True, True]
-    assert int(state["a"].sum()) == 2
-
-
-def test_parameter_of_no_tensor(write):
-    refused(
-        write(module("mace.modules.x", a=Obj("torch._utils._rebuild_parameter", (1, True, ordered()), call=REDUCE)))
-    )
-    refused(write(module("mace.modules.x", a=Obj("torch._utils._rebuild_parameter", (), call=REDUCE))))
-    refused(write(module("mace.modules.x", a=Obj("torch._utils._rebuild_tensor_v2", (1, 2), call=REDUCE))))
-    refused(write(module("mace.modules.x", a=Obj("collections.OrderedDict", ([],), call=REDUCE))))
-
-
-# the zip ------------------------------------------------------------------------------------------------------
-
-
-SMALL = module("mace.modules.x", {"a": np.arange(40.0)})
-
-
-def test_truncated_anywhere(tmp_path):
-    content = archive(SMALL)
-    path = tmp_path / "x.model"
-    for kept in {*range(0, 64), *range(0, len(content), 23), *range(len(content) - 64, len(content))}:
-        path.write_bytes(content[:kept])
-        refused(path)
-
-
-def test_pickle_truncated_anywhere(write):
-    writer = Writer()
-    content = writer.encode(SMALL)
-    for kept in range(0, len(content), 3):
-        refused(write(pack(content[:kept], writer.storages)))
-
-
-def test_damaged_anywhere(tmp_path, rng):
-    """Either it is refused, or it was a byte that means nothing to us; never another exception."""
-    content = bytearray(archive(SMALL))
-    path = tmp_path / "x.model"
-    for place in rng.integers(0, len(content), 300).tolist():
-        damaged = bytearray(content)
-        damaged[place] ^= 1 << int(rng.integers(8))
-        path.write_bytes(damaged)
-        with contextlib.suppress(CheckpointError):
-            state_dict(read_archive(path).root)
-
-
-def zipped(members: list[tuple[str, bytes]], compression: int = zipfile.ZIP_STORED) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", compression) as out:
-        for name, raw in members:
-            out.writestr(name, raw)
-    return file.getvalue()
-
-
-GOOD = [("a/data.pkl", b"\x80\x02]."), ("a/byteorder", b"little"), ("a/version", b"3\n")]
-
-
-def test_big_endian(write):
-    refused(write(pack(Writer().encode(SMALL), {}, byteorder=b"big")), "big-endian")
-
-
-def test_compressed(write):
-    assert read_archive(write(zipped(GOOD))).root == []
-    bomb = [*GOOD, ("a/data/0", bytes(50 * 2**20))]
-    content = zipped(bomb, zipfile.ZIP_DEFLATED)
-    assert len(content) < 2**20
-    tracemalloc.start()
-    refused(write(content), "compressed")
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 5 * 2**20
-
-
-@pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_duplicate_names(write):
-    refused(write(zipped([*GOOD, ("a/data.pkl", b"\x80\x02}.")])), "twice")
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "../data/0",
-        "/data/0",
-        "a/../b",
-        "a/data/../../x",
-        "a\\data\\0",
-        "a/data/x",
-        "a/code/x.py",
-        "a/data/",
-        "b",
-        "a//",
-        "./a",
-    ],
-)
-def test_odd_names(name, write):
-    refused(write(zipped([*GOOD, (name, b"x")])))
-
-
-def test_two_archives_or_none(write):
-    refused(write(zipped([*GOOD, ("b/data/0", b"")])), "more than one")
-    refused(write(zipped(GOOD[1:])), "not one that torch.save wrote")
-    refused(write(zipped([])))
-    for content in (b"", b"hello", b"\x80\x02].", bytes(1000), b"PK\x05\x06" + bytes(18)):
-        refused(write(content))
-
-
-def test_too_many_members(write, monkeypatch):
-    monkeypatch.setattr(reader, "MAX_MEMBERS", 10)
-    assert read_archive(write(zipped([*GOOD, *((f"a/data/{n}", b"") for n in range(7))]))).root == []
-    refused(write(zipped([*GOOD, *((f"a/data/{n}", b"") for n in range(8))])), "more files than")
-
-
-def test_directory_that_says_it_is_huge(write):
-    content = bytearray(zipped(GOOD))
-    struct.pack_into("<I", content, len(content) - 10, 2**31)
-    refused(write(bytes(content)), "more files than")
-
-
-def test_members_that_overlap(write):
-    """Two lines of the table of contents for one run of bytes."""
-    content = zipped([*GOOD, ("a/data/0", bytes(4000)), ("a/data/1", bytes(4000))])
-    first, second = content.rfind(b"a/data/0"), content.rfind(b"a/data/1")
-    # the offset of the member stands four bytes before its name in the table
-    offset = content[first - 4 : first]
-    refused(write(content[: second - 4] + offset + content[second:]))
-
-
-def test_encrypted(write):
-    content = bytearray(zipped(GOOD))
-    table = content.rfind(b"PK\x01\x02")
-    content[table + 8] |= 1
-    refused(write(bytes(content)), "encrypted")
-
-
-def test_too_large_missing_or_a_folder(tmp_path):
-    path = tmp_path / "x.model"
-    with path.open("wb") as file:
-        file.truncate(reader.MAX_BYTES + 1)
-    refused(path, "larger than any")
-    refused(tmp_path / "absent.model", "no such")
-    refused(tmp_path, "no such")

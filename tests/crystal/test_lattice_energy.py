@@ -238,6 +238,17 @@ def test_relaxation_can_be_stopped_and_is_told_of():
     assert ("N2", 0) in calls
 
 
+def test_a_committee_is_taken_at_one_cutoff_too(mini):
+    from heliodor.potentials.committee import Committee
+
+    twins = Committee([heliodor.load("heliodor-mini", device="cpu", dtype="float64") for _ in range(2)])
+    found = lattice_energy(twins, urea(), relax="none")
+    assert found.energy == pytest.approx(lattice_energy(mini, urea(), relax="none").energy, abs=1e-9)
+    assert found.long_range_cutoff == 12.0
+    # whose charges belong to which energy is not known of a mean
+    assert found.energy_without_cutoff is None
+
+
 def test_hopeless_input_is_refused(mini, so3lr_at):
     water = molecule("H2O")
     ok = carbon_dioxide()

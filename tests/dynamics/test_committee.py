@@ -139,7 +139,9 @@ def test_charges_and_dipoles_are_averaged_where_all_have_them(so3lr):
 @pytest.mark.parametrize("skin", [0.0, 0.7])
 def test_each_member_sees_what_is_within_its_own_cutoff(skin, so3lr, crystal):
     """One list with the longest reach; what each member gets is what it would have found itself."""
-    members = [small_mace(0, 2.2, (1, 6, 8, 9)), so3lr, small_mace(1, 5.0, (1, 6, 8, 9))]
+    spring = Spring()
+    spring.cutoff = 2.6  # where it does not vanish: one pair too many would tell
+    members = [spring, small_mace(0, 2.2, (1, 6, 8, 9)), so3lr, small_mace(1, 5.0, (1, 6, 8, 9))]
     committee = Committee(members)
     system = System.from_atoms(crystal)
     assert committee.cutoff == 5.0 and committee.has_long_range and committee.long_range_cutoff == "auto"
@@ -196,6 +198,15 @@ def test_the_hessian_is_the_mean_of_the_members():
     np.testing.assert_allclose(hessian(springs(*KS), atoms), expected, atol=1e-10)
 
 
+def test_graphs_are_refused_where_a_member_has_a_kernel_that_keeps_none():
+    committee = springs(1.0, 3.0)
+    committee.members[1].use_kernel(lambda system, neighbors: None, "fused")
+    system = System.from_atoms(cluster(3))
+    assert evaluate_system(committee, system).spread is not None
+    with pytest.raises(ModelError, match="kernel 'fused' of toy"):
+        evaluate_system(committee, system, create_graph=True)
+
+
 # what is refused --------------------------------------------------------------------------------------------
 
 
@@ -239,10 +250,9 @@ def test_doubts_name_the_atoms_worst_first_for_each_structure():
     # sqrt(2) (d - 2) for k = 9 and 11
     assert "0.99 eV/Å apart" in found[0].text and "1.27 eV/Å apart" in found[1].text and "limit 0.5" in found[1].text
     three = System.from_atoms(ase.Atoms("C3", [[0, 0, 0], [2.6, 0, 0], [6.5, 0, 0]]))
-    close_by = Committee([Spring(k=9.0), Spring(k=11.0)], force_limit=0.5)
-    norms = evaluate_system(close_by, three).spread.force_norms
-    (doubt,) = close_by.doubts(three, evaluate_system(close_by, three))
-    assert list(doubt.atoms) == norms.argsort(descending=True).tolist()[: len(doubt.atoms)]
+    prediction = evaluate_system(committee, three)
+    (doubt,) = committee.doubts(three, prediction)
+    assert list(doubt.atoms) == prediction.spread.force_norms.argsort(descending=True).tolist()[: len(doubt.atoms)]
     assert committee.doubts(system, evaluate_system(committee, system, forces=False)) == []
 
 

@@ -90,7 +90,7 @@ def test_two_dihedrals(mini):
 
 def test_ethane_has_three_equal_barriers(mini, tmp_path):
     axis = Axis.over(-180.0, 180.0, 60.0)
-    scan = torsion_scan(molecule("C2H6"), mini, [(2, 0, 1, 5)], axes=axis, criteria="tight")
+    scan = torsion_scan(molecule("C2H6"), mini, [(2, 0, 1, 5)], axes=axis)
     barriers = Profile.of(scan).barriers()
     assert len(barriers) == 3
     heights = np.array([[b.forward, b.backward] for b in barriers]) / KCAL_PER_MOL
@@ -127,12 +127,12 @@ def test_a_killed_scan_goes_on_to_the_same_result(tmp_path):
     start.info |= {"charge": -2.0, "comment": "not for the files"}
     whole = torsion_scan(start, Chain(), DIHEDRAL, axes=axis, record=tmp_path / "whole.xyz")
     record = tmp_path / "scan.xyz"
-    asked = iter([False] * 20)
+    asked = iter([False] * 12)
     part = torsion_scan(
         start, Chain(), DIHEDRAL, axes=axis, record=record, stop=lambda: next(asked, True), restart=False
     )
     assert not part.complete
-    assert 2 < len(part.relaxations) < len(whole.relaxations)
+    assert 0 < len(part.relaxations) < len(whole.relaxations)
     assert len(part.missing) > 0
     assert np.isnan(part.relative).sum() == len(part.missing)
     finished = record.read_bytes()

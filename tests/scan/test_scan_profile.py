@@ -62,6 +62,11 @@ def test_one_minimum_no_minimum_ripples_and_open_ends():
     assert Profile(ANGLES, np.zeros_like(ANGLES), True).barriers() == []
     rippled = wave(ANGLES, fold=1) + wave(ANGLES, fold=7, scale=1e-3)
     assert len(Profile(ANGLES, rippled, True).barriers()) == 1
+    # extrema exactly on the points, and nothing between
+    coarse = np.arange(-180.0, 180.0, 60.0)
+    barriers = Profile(coarse, wave(coarse, fold=3), True).barriers()
+    assert sorted(round(b.top.angle) for b in barriers) == [-120, 0, 120]
+    assert [b.forward for b in barriers] == pytest.approx([0.1] * 3)
     half = np.arange(-90.0, 91.0, 15.0)
     open_ended = Profile(half, wave(half, fold=3), False)
     minima, maxima = open_ended.extrema()

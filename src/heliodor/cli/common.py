@@ -66,6 +66,15 @@ LongRangeCutoff = Annotated[
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, help="CPU threads. [default: all cores]", show_default=False)
 ]
+Kernels = Annotated[
+    str,
+    typer.Option(
+        "--kernels",
+        metavar="NAME",
+        help="Implementation of the model: auto (the fastest that is exact to float32), reference (plain PyTorch), "
+        "numba (MACE on CPUs; splines good to 1e-10 in float64).",
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output; all else on stderr.")]
 
@@ -105,7 +114,13 @@ def warnings_as_notes(every: bool = False) -> None:
 
 
 def load_model(
-    model: str, *, device: str, dtype: str, long_range_cutoff: str = "auto", threads: int | None = None
+    model: str,
+    *,
+    device: str,
+    dtype: str,
+    long_range_cutoff: str = "auto",
+    threads: int | None = None,
+    kernels: str = "auto",
 ) -> Potential:
     """`heliodor.load` with the options of the command line."""
     import torch
@@ -124,7 +139,7 @@ def load_model(
             raise InputError(
                 f"--long-range-cutoff must be a number of Å, 'none' or 'auto', not {long_range_cutoff!r}"
             ) from None
-    return load(model, device=device, dtype=dtype, long_range_cutoff=cutoff)
+    return load(model, device=device, dtype=dtype, long_range_cutoff=cutoff, kernels=kernels)
 
 
 def set_electrons(atoms: ase.Atoms, charge: float | None, spin: int | None) -> None:
@@ -180,7 +195,11 @@ def describe(path: Path, atoms: ase.Atoms, potential: Potential) -> list[tuple[s
     count = torch.get_num_threads()
     threads = f", {count} thread{'s' * (count > 1)}" if potential.device.type == "cpu" else ""
     lines += [
-        ("model", f"{potential.name}; {str(potential.dtype).removeprefix('torch.')} on {potential.device}{threads}"),
+        (
+            "model",
+            f"{potential.name}; {str(potential.dtype).removeprefix('torch.')} on {potential.device}{threads}"
+            + ("" if potential.kernels == "reference" else f", kernel {potential.kernels}"),
+        ),
         ("licence", str(potential.card.get("licence", "not stated"))),
         ("cutoffs", cutoffs),
     ]

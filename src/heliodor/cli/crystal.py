@@ -15,6 +15,7 @@ from heliodor.cli.common import (
     Dtype,
     Frame,
     Json,
+    Kernels,
     LongRangeCutoff,
     Model,
     Overwrite,
@@ -97,6 +98,7 @@ def crystal(
     dtype: Dtype = "float64",
     long_range_cutoff: LongRangeCutoff = "auto",
     threads: Threads = None,
+    kernels: Kernels = "auto",
     as_json: Json = False,
 ) -> None:
     """Lattice energy of a molecular crystal, and an estimate of its sublimation enthalpy."""
@@ -124,7 +126,9 @@ def crystal(
     check_cif(file, frame or 0)
     given = [read_structure(path) for path in molecule or []]
     found = find_molecules(atoms, bond_factor)
-    potential = load_model(model, device=device, dtype=dtype, long_range_cutoff=long_range_cutoff, threads=threads)
+    potential = load_model(
+        model, device=device, dtype=dtype, long_range_cutoff=long_range_cutoff, threads=threads, kernels=kernels
+    )
     check(atoms, potential)
     screen = sys.stderr if as_json else sys.stdout
     print_lines([*describe(file, atoms, potential), *introduce(found, relax, fmax, smax, pressure)], screen)

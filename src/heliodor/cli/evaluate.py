@@ -15,6 +15,7 @@ from heliodor.cli.common import (
     Device,
     Dtype,
     Json,
+    Kernels,
     LongRangeCutoff,
     Model,
     Overwrite,
@@ -85,6 +86,7 @@ def evaluate(
     dtype: Dtype = "float32",
     long_range_cutoff: LongRangeCutoff = "auto",
     threads: Threads = None,
+    kernels: Kernels = "auto",
     as_json: Json = False,
 ) -> None:
     """Score a model on labelled structures: errors by quantity and element, tables, parity plots."""
@@ -99,7 +101,9 @@ def evaluate(
     folder = output or Path(f"eval-{short}-{files[0].stem}")
     _check_folder(folder, overwrite)
     frames = [frame for file in files for frame in read_structures(file)]
-    potential = load_model(model, device=device, dtype=dtype, long_range_cutoff=long_range_cutoff, threads=threads)
+    potential = load_model(
+        model, device=device, dtype=dtype, long_range_cutoff=long_range_cutoff, threads=threads, kernels=kernels
+    )
     screen = sys.stderr if as_json else sys.stdout
     atoms = sum(len(frame) for frame in frames)
     names = ", ".join(str(file) for file in files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")

@@ -17,6 +17,7 @@ from heliodor.cli.common import (
     Dtype,
     Frame,
     Json,
+    Kernels,
     LongRangeCutoff,
     Model,
     Overwrite,
@@ -84,6 +85,7 @@ def md(
     dtype: Dtype = "float32",
     long_range_cutoff: LongRangeCutoff = "auto",
     threads: Threads = None,
+    kernels: Kernels = "auto",
     as_json: Json = False,
     **settings: Any,
 ) -> None:
@@ -106,7 +108,8 @@ def md(
             from heliodor.cli.yaml import read_yaml
 
             settings["restraints"] = read_yaml(restraints, list)
-        options = {"device": device, "dtype": dtype, "long_range_cutoff": long_range_cutoff, "threads": threads}
+        options: dict[str, Any] = {"device": device, "dtype": dtype, "long_range_cutoff": long_range_cutoff}
+        options |= {"threads": threads, "kernels": kernels}
         run = _begin(file, model, settings, output, overwrite, (frame, charge, spin), options, as_json)
     result = summary(run)
     if as_json:

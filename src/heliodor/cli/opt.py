@@ -16,6 +16,7 @@ from heliodor.cli.common import (
     Dtype,
     Frame,
     Json,
+    Kernels,
     LongRangeCutoff,
     Model,
     Overwrite,
@@ -86,6 +87,7 @@ def opt(
     dtype: Dtype = "float32",
     long_range_cutoff: LongRangeCutoff = "auto",
     threads: Threads = None,
+    kernels: Kernels = "auto",
     as_json: Json = False,
 ) -> None:
     """Relax a structure, and its cell if asked, to the nearest minimum."""
@@ -121,7 +123,9 @@ def opt(
     if cell is not None:
         # refuses now what could not be relaxed later
         landscape(System.from_atoms(atoms), coupling=cell, pressure=(pressure or 0.0) * BAR, frozen=fixed)
-    potential = load_model(model, device=device, dtype=dtype, long_range_cutoff=long_range_cutoff, threads=threads)
+    potential = load_model(
+        model, device=device, dtype=dtype, long_range_cutoff=long_range_cutoff, threads=threads, kernels=kernels
+    )
     movable = atoms.copy()
     if frozen:
         # what is honoured needs no note that it is not

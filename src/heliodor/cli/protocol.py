@@ -16,6 +16,7 @@ from heliodor.cli.common import (
     Dtype,
     Frame,
     Json,
+    Kernels,
     LongRangeCutoff,
     Model,
     Spin,
@@ -74,6 +75,7 @@ def protocol(
     dtype: Dtype = "float32",
     long_range_cutoff: LongRangeCutoff = "auto",
     threads: Threads = None,
+    kernels: Kernels = "auto",
     as_json: Json = False,
 ) -> None:
     """Equilibrate a structure in stages, and say whether density and energy have settled."""
@@ -94,7 +96,9 @@ def protocol(
         return
     common = {"temperature": temperature, "pressure": pressure}
     stages = read_protocol(read_yaml(steps, dict) if steps is not None else yaml.safe_load(text), common)
-    potential = load_model(model, device=device, dtype=dtype, long_range_cutoff=long_range_cutoff, threads=threads)
+    potential = load_model(
+        model, device=device, dtype=dtype, long_range_cutoff=long_range_cutoff, threads=threads, kernels=kernels
+    )
     check(atoms, potential, fixed=True)
     screen = sys.stderr if as_json else sys.stdout
     print_lines([*describe(file, atoms, potential), ("folder", str(folder))], screen)

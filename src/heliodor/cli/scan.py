@@ -16,6 +16,7 @@ from heliodor.cli.common import (
     Dtype,
     Frame,
     Json,
+    Kernels,
     LongRangeCutoff,
     Model,
     Overwrite,
@@ -113,6 +114,7 @@ def scan(
     dtype: Dtype = "float64",
     long_range_cutoff: LongRangeCutoff = "auto",
     threads: Threads = None,
+    kernels: Kernels = "auto",
     as_json: Json = False,
 ) -> None:
     """Relaxed energies over one or two dihedrals of a molecule."""
@@ -158,7 +160,9 @@ def scan(
     for geometry in geometries or []:
         if geometry.get_chemical_symbols() != atoms.get_chemical_symbols():
             raise InputError(f"{reference_geometries}: the atoms are not those of {file}, or in another order")
-    potential = load_model(model, device=device, dtype=dtype, long_range_cutoff=long_range_cutoff, threads=threads)
+    potential = load_model(
+        model, device=device, dtype=dtype, long_range_cutoff=long_range_cutoff, threads=threads, kernels=kernels
+    )
     check(atoms, potential)
 
     screen = sys.stderr if as_json else sys.stdout

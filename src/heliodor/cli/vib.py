@@ -127,7 +127,14 @@ def vib(
     subset = None if chosen is None else chosen.numpy()
     if len(atoms) == 1:
         raise InputError(f"{file} holds a single atom, which has no vibrations")
-    potential = load_model(model, device=device, dtype=dtype, long_range_cutoff=long_range_cutoff, threads=threads)
+    potential = load_model(
+        model,
+        device=device,
+        dtype=dtype,
+        long_range_cutoff=long_range_cutoff,
+        threads=threads,
+        kernels="reference",  # Hessians are second derivatives
+    )
     check(atoms, potential)
     screen = sys.stderr if as_json else sys.stdout
     held = "" if subset is None else f"; {len(subset)} atoms vibrate, {len(atoms) - len(subset)} are frozen"

@@ -30,7 +30,7 @@ MAX_MODULES = 10_000
 MAX_DIMENSIONS = 8
 
 _MEMBER = re.compile(r"(?P<root>[^/\\\0]{1,200})/(?P<rest>data\.pkl|byteorder|version|data/\d{1,9}|\.[a-z_/]{1,40})")
-_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,200}")
+_WORD = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*){1,20}", re.ASCII)
 _FAMILIES = ("mace.modules.", "mace.tools.", "e3nn.", "torch.nn.modules.", "torch.nn.functional.", "torch.fx.")
 _SINGLE = frozenset(
     {
@@ -275,6 +275,8 @@ def _build(name: str, arguments: tuple[Any, ...]) -> Any:
 
 def _view(storage: Any, offset: Any, size: Any, stride: Any) -> Tensor:
     """A tensor as a view of its storage, never reaching outside and never larger than it."""
+    if not isinstance(size, tuple) or not isinstance(stride, tuple):
+        raise TypeError
     numbers = (offset, *size, *stride)
     if not isinstance(storage, _Storage) or not all(type(n) is int and 0 <= n <= MAX_BYTES for n in numbers):
         raise CheckpointError("it holds a tensor with a wrong shape, stride or offset")

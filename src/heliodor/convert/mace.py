@@ -34,16 +34,21 @@ def build_mace(file: MACEFile, path: str | Path, head: str | None = None) -> MAC
     if file.model != "ScaleShiftMACE":
         raise CheckpointError(f"{path} holds no energies: it is a model of dipoles ({file.model})")
     try:
-        return _build(file, file.config["heads"].index(head) if head is not None else 0)
+        model = _build(file, file.config["heads"].index(head) if head is not None else 0)
     except (KeyError, IndexError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"{path} does not fit the MACE architecture it describes: {error}") from None
+    model.name = Path(path).stem
+    model.card = {"name": model.name, "source_sha256": file.sha256, "state_sha256": file.state_sha256}
+    if head is not None:
+        model.card["head"] = head
+    return model
 
 
 def _build(file: MACEFile, head: int) -> MACE:
     values = file.config
     n, layers = len(values["numbers"]), int(values["n_layers"])
     tensors = {key: value.double() for key, value in file.tensors.items()}
-    degrees = tuple(int(values["hidden_degrees"]) for _ in range(layers - 1)) + (0,)
+    degrees = (*(int(values["hidden_degrees"]) for _ in range(layers - 1)), 0)
     state, products = convert_network(tensors, degrees, n, values)
     isolated = tensors["atomic_energies_fn.atomic_energies"].reshape(-1, n)[head]
     config = network_config(values, degrees, products, tuple(isolated.tolist()))

@@ -18,7 +18,7 @@ from heliodor.errors import CheckpointError
 L_MAX = 3
 CORRELATION = 3
 MAX_DEGREE = 2
-LAYERS = 2
+MAX_LAYERS = 8
 MAX_CHANNELS = 4096
 BLOCKS = "mace.modules.blocks."
 FIRST = ("RealAgnosticInteractionBlock", "RealAgnosticResidualInteractionBlock")
@@ -48,18 +48,31 @@ _NETWORK = {
     "radial_embedding.bessel_fn": ("mace.modules.radial.BesselBasis",),
     "radial_embedding.cutoff_fn": ("mace.modules.radial.PolynomialCutoff",),
     "spherical_harmonics": ("e3nn.o3._spherical_harmonics.SphericalHarmonics",),
-    "interactions.0": tuple(BLOCKS + name for name in FIRST),
-    "interactions.1": (BLOCKS + LATER,),
-    "products.0": (f"{BLOCKS}EquivariantProductBasisBlock",),
-    "products.1": (f"{BLOCKS}EquivariantProductBasisBlock",),
 }
-ENERGY = {
-    "atomic_energies_fn": (f"{BLOCKS}AtomicEnergiesBlock",),
-    "scale_shift": (f"{BLOCKS}ScaleShiftBlock",),
-    "readouts.0": (f"{BLOCKS}LinearReadoutBlock",),
-    "readouts.1": (f"{BLOCKS}NonLinearReadoutBlock",),
-}
-"""Classes of the parts that make an energy of the network's features."""
+
+
+def layers(model: Stub) -> int:
+    """How many layers the network has.
+
+    Raises:
+        CheckpointError: a number that cannot be.
+    """
+    count = len(attribute(model, "interactions._modules", {}))
+    if not 2 <= count <= MAX_LAYERS:
+        refuse(f"{count} interactions instead of 2 to {MAX_LAYERS}")
+    return count
+
+
+def energy_ends(count: int) -> dict[str, tuple[str, ...]]:
+    """Classes of the parts that make an energy of the features of so many layers."""
+    linear: dict[str, tuple[str, ...]] = {
+        f"readouts.{t}": (f"{BLOCKS}LinearReadoutBlock",) for t in range(count - 1)
+    }
+    return linear | {
+        f"readouts.{count - 1}": (f"{BLOCKS}NonLinearReadoutBlock",),
+        "atomic_energies_fn": (f"{BLOCKS}AtomicEnergiesBlock",),
+        "scale_shift": (f"{BLOCKS}ScaleShiftBlock",),
+    }
 
 
 def refuse(what: str) -> NoReturn:
@@ -75,7 +88,7 @@ def check_architecture(model: Stub, ends: Mapping[str, tuple[str, ...]]) -> None
     """Switches, classes and spherical harmonics; not yet the sizes.
 
     Args:
-        ends: classes of what follows the network, such as `ENERGY`.
+        ends: classes of what follows the network, such as `energy_ends`.
 
     Raises:
         CheckpointError: the first thing that heliodor does not compute.
@@ -84,18 +97,25 @@ def check_architecture(model: Stub, ends: Mapping[str, tuple[str, ...]]) -> None
         value = attribute(model, path)
         if not any(value is choice for choice in usual):
             refuse(meaning)
-    for group in ("interactions", "products", "readouts"):
-        count = len(attribute(model, f"{group}._modules", {}))
-        if count != LAYERS:
-            refuse(f"{count} {group} instead of {LAYERS}")
-    for path, names in {**_NETWORK, **ends}.items():
-        found = class_name(attribute(model, path))
-        if found not in names:
-            what = "density-normalised messages" if "Density" in found else f"the block {short(found)}"
+    count = layers(model)
+    for group, wanted in (("products", count), ("readouts", sum(key.startswith("readouts.") for key in ends))):
+        found = len(attribute(model, f"{group}._modules", {}))
+        if found != wanted or wanted != count:
+            refuse(f"{count} interactions with {found} {group}")
+    blocks: dict[str, tuple[str, ...]] = {f"interactions.{t}": (BLOCKS + LATER,) for t in range(1, count)}
+    blocks["interactions.0"] = tuple(BLOCKS + name for name in FIRST)
+    blocks |= {f"products.{t}": (f"{BLOCKS}EquivariantProductBasisBlock",) for t in range(count)}
+    for path, names in {**_NETWORK, **blocks, **ends}.items():
+        kind = class_name(attribute(model, path))
+        if kind not in names:
+            what = "density-normalised messages" if "Density" in kind else f"the block {short(kind)}"
             refuse(f"{what} as {path}")
-    for path in ("products.0", "products.1"):
+    for path in (f"products.{t}" for t in range(count)):
         if attribute(model, f"{path}.use_agnostic_product", False) is not False:
             refuse("an element-agnostic product (use_agnostic_product)")
+        contractions = attribute(model, f"{path}.symmetric_contractions.contractions._modules", {})
+        if any(attribute(contraction, "correlation") != CORRELATION for contraction in contractions.values()):
+            refuse(f"a correlation order other than {CORRELATION}")
     harmonics = attribute(model, "spherical_harmonics")
     if attribute(harmonics, "normalize") is not True or attribute(harmonics, "normalization") != "component":
         refuse("spherical harmonics of another normalisation")

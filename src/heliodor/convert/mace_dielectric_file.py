@@ -1,7 +1,7 @@
 """Reader of ``AtomicDielectricMACE`` files: the network as `mace_file` reads it, and readouts of dipoles.
 
-Source: mace-torch 0.3.16, read and run as a peer (tests/data/mace_dielectric). Older files have e3nn's gate, newer ones
-mace's own; both are the same function.
+Source: mace-torch 0.3.16, read and run as a peer (tests/data/mace_dielectric). The gate is e3nn's in older files, then
+mace's own; both are the same function. No official file was at hand.
 """
 
 from __future__ import annotations

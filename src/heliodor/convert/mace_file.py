@@ -18,7 +18,7 @@ from torch import Tensor
 
 from heliodor.convert import mace_checks as checks
 from heliodor.convert.archive import Archive, attribute, class_name, read_archive, state_dict
-from heliodor.convert.mace_checks import CORRELATION, L_MAX, LAYERS, MAX_CHANNELS, MAX_DEGREE, refuse
+from heliodor.convert.mace_checks import CORRELATION, L_MAX, MAX_CHANNELS, MAX_DEGREE, refuse
 from heliodor.convert.pickled import Stub
 from heliodor.errors import CheckpointError
 
@@ -88,7 +88,7 @@ def state_sha256(state: dict[str, Tensor]) -> str:
 def _read_energy(archive: Archive, head: str | None) -> MACEFile:
     """ScaleShiftMACE, everything checked."""
     model, state = archive.root, state_dict(archive.root)
-    checks.check_architecture(model, checks.ENERGY)
+    checks.check_architecture(model, checks.energy_ends(checks.layers(model)))
     heads = _heads(model)
     _check_head(heads, head)
     config = _config(model, state, heads)
@@ -165,8 +165,9 @@ def _check_head(heads: tuple[str, ...], head: str | None) -> None:
 
 
 def _config(model: Stub, state: dict[str, Tensor], heads: tuple[str, ...]) -> dict[str, Any]:
-    acts = attribute(model, "readouts.1.non_linearity.acts._modules", {})
-    readout = checks.separate_degrees(attribute(model, "readouts.1.linear_1.irreps_out"))
+    last = f"readouts.{checks.layers(model) - 1}"
+    acts = attribute(model, f"{last}.non_linearity.acts._modules", {})
+    readout = checks.separate_degrees(attribute(model, f"{last}.linear_1.irreps_out"))
     if len(acts) != 1 or len(readout) != 1 or readout[0][1] != 0 or readout[0][0] % len(heads):
         refuse("a readout of other than scalars")
     return network_values(model, state) | {
@@ -185,8 +186,9 @@ def network_values(model: Stub, state: dict[str, Tensor]) -> dict[str, Any]:
     numbers = tuple(int(z) for z in state["atomic_numbers"].reshape(-1))
     if not numbers or numbers != tuple(sorted(set(numbers))) or not 0 < numbers[0] <= numbers[-1] <= MAX_ELEMENT:
         raise CheckpointError("its list of elements is not one")
-    if int(state["num_interactions"]) != LAYERS:
-        refuse(f"{int(state['num_interactions'])} layers instead of {LAYERS}")
+    layers = checks.layers(model)
+    if int(state["num_interactions"]) != layers:
+        refuse(f"{layers} interactions that say they are {int(state['num_interactions'])}")
     hidden = checks.separate_degrees(attribute(model, "interactions.0.hidden_irreps"))
     channels, degree = hidden[0][0], len(hidden) - 1
     if hidden != [(channels, d) for d in range(degree + 1)] or not 0 < channels <= MAX_CHANNELS:
@@ -201,7 +203,7 @@ def network_values(model: Stub, state: dict[str, Tensor]) -> dict[str, Any]:
     if not 0.0 < r_max < 100.0 or power != int(power) or not 2 <= power <= 100:
         raise CheckpointError("its cutoff is not one")
     neighbors, scales, radial = [], set(), set()
-    for t in range(LAYERS):
+    for t in range(layers):
         block = attribute(model, f"interactions.{t}")
         number = attribute(block, "avg_num_neighbors")
         number = float(number) if isinstance(number, (int, float, Tensor)) else math.nan
@@ -219,7 +221,7 @@ def network_values(model: Stub, state: dict[str, Tensor]) -> dict[str, Any]:
         "numbers": numbers,
         "channels": channels,
         "hidden_degrees": degree,
-        "n_layers": LAYERS,
+        "n_layers": layers,
         "l_max": L_MAX,
         "correlation": CORRELATION,
         "n_bessel": state["radial_embedding.bessel_fn.bessel_weights"].numel(),
@@ -252,12 +254,14 @@ def _shapes(config: dict[str, Any], state: dict[str, Tensor], heads: int) -> Sha
     k, n = config["channels"], len(config["numbers"])
     hidden = config["readout_hidden"] * heads
     energies = state["atomic_energies_fn.atomic_energies"]
+    last = config["n_layers"] - 1
     shapes: Shapes = {
         "atomic_energies_fn.atomic_energies": (n,) if heads == 1 and energies.dim() == 1 else (heads, n),
-        "readouts.0.linear.weight": (k * heads,),
-        "readouts.1.linear_1.weight": (k * hidden,),
-        "readouts.1.linear_2.weight": (hidden * heads,),
+        f"readouts.{last}.linear_1.weight": (k * hidden,),
+        f"readouts.{last}.linear_2.weight": (hidden * heads,),
     }
+    for t in range(last):
+        shapes[f"readouts.{t}.linear.weight"] = (k * heads,)
     for key in ("scale_shift.scale", "scale_shift.shift"):
         shapes[key] = () if heads == 1 and state[key].dim() == 0 else (heads,)
     return network_shapes(config, state, 0) | shapes
@@ -302,11 +306,11 @@ def _check_modules(model: Stub, config: dict[str, Any], heads: int) -> None:
     k, top = config["channels"], config["hidden_degrees"]
     check_network(model, config, 0)
     hidden, scalars = [(config["readout_hidden"] * heads, 0)], [(k, 0)]
-    checks.check_linear(
-        attribute(model, "readouts.0.linear"), [(k, d) for d in range(top + 1)], [(heads, 0)], "readouts.0.linear"
-    )
-    checks.check_linear(attribute(model, "readouts.1.linear_1"), scalars, hidden, "readouts.1.linear_1")
-    checks.check_linear(attribute(model, "readouts.1.linear_2"), hidden, [(heads, 0)], "readouts.1.linear_2")
+    last = config["n_layers"] - 1
+    maps = [(f"readouts.{t}.linear", [(k, d) for d in range(top + 1)], [(heads, 0)]) for t in range(last)]
+    maps += [(f"readouts.{last}.linear_1", scalars, hidden), (f"readouts.{last}.linear_2", hidden, [(heads, 0)])]
+    for path, source, target in maps:
+        checks.check_linear(attribute(model, path), source, target, path)
 
 
 def check_network(model: Stub, config: dict[str, Any], last: int) -> None:
@@ -327,8 +331,8 @@ def check_network(model: Stub, config: dict[str, Any], last: int) -> None:
         checks.check_linear(attribute(model, path), source, target, path)
 
     linear("node_embedding.linear", [(n, 0)], up_to(0))
-    for t in range(LAYERS):
-        degree_in, degree_out = (0 if t == 0 else top), (top if t < LAYERS - 1 else last)
+    for t in range(config["n_layers"]):
+        degree_in, degree_out = (0 if t == 0 else top), (top if t < config["n_layers"] - 1 else last)
         residual = t > 0 or config["residual_first"]
         block = f"interactions.{t}"
         checks.check_convolution(attribute(model, block), k, degree_in)
@@ -343,8 +347,6 @@ def check_network(model: Stub, config: dict[str, Any], last: int) -> None:
         contractions = attribute(model, f"{product}.symmetric_contractions.contractions._modules", {})
         if list(contractions) != [str(d) for d in range(degree_out + 1)]:
             refuse(f"a product of other degrees in {product}")
-        if any(attribute(c, "correlation") != CORRELATION for c in contractions.values()):
-            refuse(f"a correlation order other than {CORRELATION}")
         linear(f"{product}.linear", up_to(degree_out), up_to(degree_out))
 
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from heliodor.errors import CheckpointError
 
-MAX_INSTRUCTIONS = 2_000_000
-"""Some two hundred times what the largest MACE file needs."""
+MAX_INSTRUCTIONS = 500_000
+"""Some forty times what MACE-OFF23(M) needs."""
 
 _LITERALS = frozenset({"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE"})
 _CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}

@@ -18,7 +18,7 @@ import torch
 from heliodor.dynamics.files.storage import write_durably
 from heliodor.potential import Potential
 
-PACKAGES = ("torch", "numpy", "ase", "vesin", "h5py")
+PACKAGES = ("torch", "numpy", "ase", "vesin", "h5py", "numba")
 
 
 def identity(potential: Potential) -> dict[str, Any]:
@@ -32,6 +32,7 @@ def identity(potential: Potential) -> dict[str, Any]:
         "name": inner.name,
         "source": inner.source,
         "sha256": fingerprint(inner),
+        "kernels": inner.kernels,
         "dtype": str(inner.dtype).removeprefix("torch."),
         "long_range_cutoff": cutoff if cutoff is None or isinstance(cutoff, str) else float(cutoff),
     }

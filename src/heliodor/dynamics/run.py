@@ -14,7 +14,7 @@ from typing import Any
 import ase
 import torch
 
-from heliodor.api import load
+from heliodor.api import choose_device, load
 from heliodor.dynamics.describe import described
 from heliodor.dynamics.ensemble import couplings, rotates, stepper, words
 from heliodor.dynamics.files.log import Log
@@ -312,7 +312,12 @@ def _same_model(saved: dict[str, Any], given: Potential | str | Path | None, dev
             raise InputError(f"{path} was made with a model from Python ({saved['name']}): hand it over as `potential`")
         cutoff = saved["long_range_cutoff"]
         given = load(
-            source, device=device, dtype=saved["dtype"], long_range_cutoff="auto" if cutoff is None else cutoff
+            source,
+            device=device,
+            dtype=saved["dtype"],
+            long_range_cutoff="auto" if cutoff is None else cutoff,
+            # those of one device are not those of another
+            kernels=saved.get("kernels", "auto") if choose_device(device).type == "cpu" else "auto",
         )
         if given.has_long_range:
             given.long_range_cutoff = cutoff

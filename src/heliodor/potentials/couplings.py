@@ -5,13 +5,13 @@ Everything is computed here, from the generators of rotations, and cached.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from itertools import combinations_with_replacement, permutations
 
 import numpy as np
 
 
-@lru_cache(maxsize=None)
+@cache
 def _generators(degree: int) -> np.ndarray:
     """Infinitesimal rotations about three axes in the real basis m = -l..l: [3, 2l+1, 2l+1], antisymmetric."""
     m = np.arange(-degree, degree + 1)
@@ -27,7 +27,7 @@ def _generators(degree: int) -> np.ndarray:
     return generators
 
 
-@lru_cache(maxsize=None)
+@cache
 def wigner_3j(l1: int, l2: int, l3: int) -> np.ndarray:
     """The invariant of three degrees in the real basis: [2l1+1, 2l2+1, 2l3+1], Frobenius norm 1.
 
@@ -47,7 +47,7 @@ def wigner_3j(l1: int, l2: int, l3: int) -> np.ndarray:
     return np.ascontiguousarray(result)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _sorted_3j(l1: int, l2: int, l3: int) -> np.ndarray:
     eye = [np.eye(2 * degree + 1) for degree in (l1, l2, l3)]
     turn = [
@@ -74,9 +74,9 @@ def convolution_paths(in_max: int, edge_max: int, out_max: int) -> list[tuple[in
     ]
 
 
-@lru_cache(maxsize=None)
+@cache
 def product_couplings(l_max: int, order: int, out: int) -> np.ndarray:
-    """All ways to couple `order` copies of degrees 0..l_max to degree `out`: [2 out + 1, S, ..., S, paths], S = (l_max+1)².
+    """All ways to couple `order` copies of degrees 0..l_max to one: [2 out + 1, S, ..., S, paths], S = (l_max+1)².
 
     One factor after the other, ((1 2) 3), as MACE's U matrices (Batatia et al. 2022, eq. 10; the order of the paths is
     that of its reference code).
@@ -106,7 +106,7 @@ def product_couplings(l_max: int, order: int, out: int) -> np.ndarray:
     return np.stack(wanted, axis=-1)
 
 
-@lru_cache(maxsize=None)
+@cache
 def product_monomials(l_max: int, order: int, out: int) -> tuple[np.ndarray, np.ndarray]:
     """`monomials` of `product_couplings`."""
     return monomials(product_couplings(l_max, order, out))

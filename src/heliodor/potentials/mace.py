@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -124,7 +125,9 @@ class MACE(Potential):
         """Scaled and shifted readouts of each layer's scalars, eV."""
         scalars = [layer[0].squeeze(-1) for layer in features]
         root = math.sqrt(self.config.channels)
-        total = sum((h @ w / root for h, w in zip(scalars, self.readouts, strict=False)), torch.zeros_like(scalars[0][:, 0]))
+        total = torch.zeros_like(scalars[0][:, 0])
+        for h, w in zip(scalars[:-1], self.readouts, strict=True):
+            total = total + h @ w / root
         hidden = self.config.gate_scale * nn.functional.silu(scalars[-1] @ self.last_hidden / root)
         total = total + hidden @ self.last_out / math.sqrt(self.config.readout_hidden)
         return self.scale * total + self.shift
@@ -222,7 +225,7 @@ class Layer(nn.Module):
         self.residual = t > 0 or config.residual_first
         self.up = nn.ParameterList([_weights(k, k) for _ in range(came + 1)])
         widths = [config.bessel, *config.radial_hidden, len(self.paths) * k]
-        self.radial = nn.ParameterList([_weights(*shape) for shape in zip(widths[:-1], widths[1:], strict=True)])
+        self.radial = nn.ParameterList([_weights(*shape) for shape in pairwise(widths)])
         self.ways = ways_to(self.paths)
         self.mix = nn.ParameterList([_weights(len(ways) * k, k) for ways in self.ways])
         kept = min(came, goes) if self.residual else config.edge_degree

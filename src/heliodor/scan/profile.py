@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy.interpolate import CubicSpline  # type: ignore[import-untyped]
+from scipy.optimize import brentq  # type: ignore[import-untyped]
 
 from heliodor.errors import InputError
 from heliodor.scan.result import Scan
@@ -17,6 +18,9 @@ UNITS = {"kcal/mol": KCAL_PER_MOL, "kJ/mol": KJ_PER_MOL, "eV": 1.0, "hartree": H
 
 RIPPLE = 0.05 * KCAL_PER_MOL
 """eV; a minimum less deep than this is no minimum."""
+
+SAMPLES = 32
+"""Of the slope between two points of a profile."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,8 @@ class Barrier:
 class Profile:
     """Energy against one dihedral, interpolated.
 
-    A cubic spline through all points, periodic where they go round; otherwise with not-a-knot ends. Extrema are the
-    roots of its derivative; pairs less than `RIPPLE` apart in energy are left out; ends of an open range are none.
+    A cubic spline through all points, periodic where they go round; otherwise with not-a-knot ends. Extrema are where
+    its slope changes sign; pairs less than `RIPPLE` apart in energy are left out; ends of an open range are none.
 
     Attributes:
         angles: [n] degrees, ascending.
@@ -107,11 +111,20 @@ class Profile:
     def extrema(self) -> tuple[list[Extremum], list[Extremum]]:
         """Minima and maxima, by ascending angle."""
         spline = self.spline
-        slope, curvature = spline.derivative(), spline.derivative(2)
-        low, high = float(spline.x[0]), float(spline.x[-1])
-        roots = np.unique(np.round(slope.roots(extrapolate=False), 9))
-        roots = roots[np.isfinite(roots) & (roots < high - 1e-6 if self.periodic else roots > low)]
-        found = [(float(x), float(spline(x)), float(curvature(x)) > 0.0) for x in roots]
+        slope = spline.derivative()
+        first, last = float(spline.x[0]), float(spline.x[-1])
+        spacing = (last - first) / (SAMPLES * len(self.angles))
+        # off the grid's own angles, where symmetry puts the extrema
+        fine = np.arange(first + spacing / 3.0, last, spacing)
+        if self.periodic:
+            fine = np.append(fine, fine[0] + 360.0)
+        values = slope(fine)
+        found = []
+        for k in np.flatnonzero(values[:-1] * values[1:] < 0.0):
+            x = float(brentq(slope, fine[k], fine[k + 1]))
+            x -= 360.0 if self.periodic and x >= last else 0.0
+            found.append((x, float(spline(x)), bool(values[k] < 0.0)))
+        found.sort()
         kept = _without_ripples(found, self.periodic)
         minima, maxima = ([Extremum(x, e) for x, e, is_min in kept if is_min is which] for which in (True, False))
         return minima, maxima
@@ -246,8 +259,7 @@ def profile_of_points(angles: np.ndarray, energies: np.ndarray) -> Profile:
 
 def _without_ripples(found: list[tuple[float, float, bool]], periodic: bool) -> list[tuple[float, float, bool]]:
     """Extrema (angle, energy, is a minimum) without the neighbouring pairs that differ least, below `RIPPLE`."""
-    # a root without a change of sign is no extremum
-    kept = [one for k, one in enumerate(found) if k == 0 or one[2] != found[k - 1][2]]
+    kept = found
     while len(kept) > 1:
         pairs = [(k, (k + 1) % len(kept)) for k in range(len(kept) if periodic else len(kept) - 1)]
         steps = [abs(kept[b][1] - kept[a][1]) for a, b in pairs]

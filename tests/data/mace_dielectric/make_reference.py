@@ -54,7 +54,7 @@ def build(kind: str) -> torch.nn.Module:
         means_stds={"dipole_mean": torch.full((3,), 0.5), "dipole_std": torch.full((3,), 2.0)},
     )
     if kind == "dipole_only":
-        # as in the files of 2024: no polarizability, a gate of e3nn's own
+        # what files from before mace's own gate should look like; no official one was at hand
         model.use_polarizability = False
         inner = NonLinearDipoleReadoutBlock(o3.Irreps(hidden), o3.Irreps(inside), torch.nn.functional.silu)
         silu = torch.nn.functional.silu

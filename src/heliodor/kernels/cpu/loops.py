@@ -7,15 +7,27 @@ Python's lock.
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numba import njit
 
 # without "nnan" and "ninf": what is not a number must stay so, to be found
 _FAST = {"reassoc", "contract", "nsz", "arcp", "afn"}
-compiled = njit(nogil=True, cache=True, fastmath=_FAST, error_model="numpy")
-inlined = njit(nogil=True, cache=True, fastmath=_FAST, error_model="numpy", inline="never")
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile when first called, and keep the result on the disk where some place can be written."""
+    bare = inspect.unwrap(function)  # from run-time type checks, which Numba cannot compile
+    options: dict[str, Any] = {"nogil": True, "fastmath": _FAST, "error_model": "numpy"}
+    try:
+        return njit(cache=True, **options)(bare)
+    except RuntimeError:
+        return njit(**options)(bare)
+
 
 _S3, _S5, _S7, _S15, _S105 = (math.sqrt(x) for x in (3.0, 5.0, 7.0, 15.0, 105.0))
 _S35_8, _S21_8 = math.sqrt(35.0 / 8.0), math.sqrt(21.0 / 8.0)

@@ -123,9 +123,7 @@ class MACEKernel:
 
     def _convolve(self, c: Convolution, ranges: list[tuple[int, int]], edges: Any, g: Tensor) -> Tensor:
         out = g.new_empty(len(c.ways), *g.shape[1:])
-        run(
-            loops.convolve, ranges, *edges, c.table, c.scale, g.numpy(), c.ways, c.entries, c.values, out.numpy()
-        )
+        run(loops.convolve, ranges, *edges, c.table, c.scale, g.numpy(), c.ways, c.entries, c.values, out.numpy())
         return out
 
     def _convolve_back(
@@ -170,12 +168,15 @@ class _Energies(torch.autograd.Function):
     def forward(ctx: Any, vectors: Tensor, kernel: MACEKernel, species: Tensor, i: Tensor, j: Tensor) -> Tensor:
         energies, ctx.kept = kernel.forward(vectors, species, i, j)
         ctx.kernel, ctx.count = kernel, len(vectors)
-        return energies
+        # a distance that is not a number is no edge, and would pass for atoms far apart
+        ctx.broken = not bool(vectors.sum().isfinite())
+        return energies.fill_(torch.nan) if ctx.broken else energies
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, pull: Tensor) -> tuple[Tensor, None, None, None, None]:
-        return ctx.kernel.backward(pull.contiguous(), ctx.kept, ctx.count), None, None, None, None
+        gradient = ctx.kernel.backward(pull.contiguous(), ctx.kept, ctx.count)
+        return gradient.fill_(torch.nan) if ctx.broken else gradient, None, None, None, None
 
 
 def _spans(species: Tensor) -> list[tuple[int, slice]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ def blocks(start: np.ndarray) -> list[tuple[int, int]]:
         return [(0, len(start) - 1)]
     bounds = np.searchsorted(start, np.linspace(0, start[-1], count + 1)[1:-1])
     edges = [0, *np.unique(bounds).tolist(), len(start) - 1]
-    return [(first, last) for first, last in zip(edges[:-1], edges[1:], strict=True) if last > first]
+    return [(first, last) for first, last in pairwise(edges) if last > first]
 
 
 def run(function: Callable[..., Any], ranges: list[tuple[int, int]], *arguments: Any) -> None:

@@ -1,0 +1,212 @@
+"""What mace_cpu.py compares: the implementations of MACE, the systems, and the worker that runs one of them.
+
+    python mace_implementations.py NAME MODEL SYSTEM STRUCTURES THREADS
+
+A worker reads requests from its standard input, one JSON object a line, and answers each with one line: "forces" once,
+"time" for so many seconds, "memory". Every implementation is a function from model file and structure to a step, which
+gives the interaction energy (eV; None where the peer has only totals), the total energy, and forces (eV/Å).
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import resource
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import ase
+import ase.io
+import numpy as np
+
+SKIN = 0.5  # Å, of heliodor's neighbour list: it reaches so far beyond the cutoff, as in dynamics
+SYSTEMS = {  # structure file, and how often it is repeated along each axis
+    "paracetamol": ("paracetamol.xyz", 1),
+    "64 waters": ("water_64.xyz", 1),
+    "512 waters": ("water_64.xyz", 2),
+}
+
+Step = Callable[[], tuple[float | None, float, np.ndarray]]
+
+
+def peak() -> float:
+    """Largest resident memory of this process so far, MB."""
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+def heliodor(kernels: str, dtype: str) -> Callable[[Path, ase.Atoms, int], Step]:
+    """heliodor with one of its kernels; the neighbour list is found once, with a skin, and filtered in every call."""
+
+    def make(model: Path, atoms: ase.Atoms, threads: int) -> Step:
+        import torch
+        from heliodor import load
+        from heliodor.potential import evaluate_system
+        from heliodor.system import System
+
+        torch.set_num_threads(threads)
+        potential = load(model, device="cpu", dtype=dtype, kernels=kernels)
+        system = System.from_atoms(atoms)
+        neighbors = potential.neighbors(system, skin=SKIN)
+
+        def step() -> tuple[float | None, float, np.ndarray]:
+            found = evaluate_system(potential, system, neighbors)
+            assert found.forces is not None
+            return float(found.terms["mace"]), float(found.energy), found.forces.double().numpy()
+
+        return step
+
+    return make
+
+
+def mace_torch(model: Path, atoms: ase.Atoms, threads: int) -> Step:
+    """The reference package: its model on a graph made once, parameters frozen."""
+    import torch
+    from mace import data  # before e3nn, which cannot be imported without what mace sets
+    from mace.tools import AtomicNumberTable, torch_geometric, torch_tools
+
+    torch.set_num_threads(threads)
+    torch_tools.set_default_dtype("float32")
+    network = torch.load(model, map_location="cpu", weights_only=False).float().eval()
+    for parameter in network.parameters():
+        parameter.requires_grad_(False)
+    table = AtomicNumberTable([int(z) for z in network.atomic_numbers])
+    graph = data.AtomicData.from_config(data.config_from_atoms(atoms), z_table=table, cutoff=float(network.r_max))
+    batch = next(iter(torch_geometric.dataloader.DataLoader([graph], batch_size=1))).to_dict()
+
+    def step() -> tuple[float | None, float, np.ndarray]:
+        found = network(batch, compute_force=True, training=False)
+        return float(found["interaction_energy"]), float(found["energy"]), found["forces"].detach().double().numpy()
+
+    return step
+
+
+def symmetrix(model: Path, atoms: ase.Atoms, threads: int) -> Step:
+    """symmetrix with Kokkos in float32, on pairs found once; takes its own JSON, extracted from the .model file."""
+    import symmetrix as package
+    from matscipy.neighbours import neighbour_list
+
+    if not package._kokkos_is_initialized():
+        package._init_kokkos()
+    evaluator = package.MACEKokkosFloat(str(model))
+    known = list(evaluator.atomic_numbers)
+    i, j, r, vectors = neighbour_list("ijdD", atoms, evaluator.r_cut)
+    types = [known.index(z) for z in atoms.numbers]
+    arguments = (
+        len(atoms), types, np.bincount(i, minlength=len(atoms)), j, [types[k] for k in j], vectors.flatten(), r
+    )  # fmt: skip
+
+    def step() -> tuple[float | None, float, np.ndarray]:
+        evaluator.compute_node_energies_forces(*arguments)
+        pairs = np.asarray(evaluator.node_forces).reshape(-1, 3)[: len(i)]
+        forces = np.stack(
+            [np.bincount(j, x, len(atoms)) - np.bincount(i, x, len(atoms)) for x in pairs.T], axis=1
+        )
+        return None, float(np.sum(np.asarray(evaluator.node_energies)[: len(atoms)])), forces
+
+    return step
+
+
+REFERENCE, KERNEL = "heliodor reference", "heliodor numba"
+EXACT, EXACT_KERNEL = "heliodor reference, float64", "heliodor numba, float64"
+IMPLEMENTATIONS = {  # what makes the steps, and the packages whose versions are worth naming
+    KERNEL: (heliodor("numba", "float32"), ("heliodor", "torch", "numba")),
+    REFERENCE: (heliodor("reference", "float32"), ("heliodor", "torch")),
+    EXACT: (heliodor("reference", "float64"), ("heliodor", "torch")),
+    EXACT_KERNEL: (heliodor("numba", "float64"), ("heliodor", "torch", "numba")),
+    "mace-torch": (mace_torch, ("mace-torch", "e3nn", "torch")),
+    "symmetrix": (symmetrix, ("symmetrix",)),
+}
+
+
+def imports(name: str) -> None:
+    """What the implementation needs in memory before any model is read."""
+    if name.startswith("heliodor"):
+        import heliodor
+        import heliodor.potential
+        import torch
+
+        if "numba" in name:
+            import heliodor.kernels.cpu.mace
+    elif name == "mace-torch":
+        import mace.calculators
+        import torch  # noqa: F401
+    else:
+        import symmetrix  # noqa: F401
+        from matscipy.neighbours import neighbour_list  # noqa: F401
+
+
+def version(package: str) -> str:
+    """The version of a package, "unknown" where it does not say."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return getattr(sys.modules.get(package), "__version__", "unknown")
+
+
+def structure(system: str, folder: Path) -> ase.Atoms:
+    """One of the systems."""
+    file, repeat = SYSTEMS[system]
+    return ase.io.read(folder / file).repeat(repeat)
+
+
+def measure(step: Step, seconds: float) -> dict:
+    """Wall and CPU times, ms, of as many calls as fit, one at least; the first call of a round is not timed if short."""
+    wall: list[float] = []
+    cpu: list[float] = []
+    begun = time.perf_counter()
+    step()
+    if time.perf_counter() - begun > seconds:
+        # a long call needs no warming up again
+        return {"wall": [1e3 * (time.perf_counter() - begun)], "cpu": []}
+    while sum(wall) < 1e3 * seconds:
+        start, used = time.perf_counter(), time.process_time()
+        step()
+        wall.append(1e3 * (time.perf_counter() - start))
+        cpu.append(1e3 * (time.process_time() - used))
+    return {"wall": wall, "cpu": cpu}
+
+
+def serve(name: str, model: Path, system: str, folder: Path, threads: int) -> int:
+    """Answer requests until there are no more."""
+    # whatever the packages print goes to standard error
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    warnings.simplefilter("ignore")
+
+    def answer(**found: object) -> None:
+        answers.write(json.dumps(found) + "\n")
+        answers.flush()
+
+    make, packages = IMPLEMENTATIONS[name]
+    try:
+        imports(name)
+        baseline = peak()
+        step = make(model, structure(system, folder), threads)
+    except ImportError as problem:
+        answer(absent=f"{type(problem).__name__}: {problem}")
+        return 0
+    answer(versions={package: version(package) for package in packages} | {"python": platform.python_version()})
+    for line in sys.stdin:
+        request = json.loads(line)
+        if request["do"] == "forces":
+            begun = time.perf_counter()
+            interaction, total, forces = step()
+            first = time.perf_counter() - begun
+            answer(interaction=interaction, total=total, forces=np.asarray(forces).tolist(), first_call_s=first)
+        elif request["do"] == "time":
+            answer(**measure(step, request["seconds"]))
+        else:
+            for _ in range(3):
+                step()
+            answer(baseline_MB=baseline, peak_MB=peak())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(serve(sys.argv[1], Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4]), int(sys.argv[5])))
