@@ -9,6 +9,7 @@ gives the interaction energy (eV; None where the peer has only totals), the tota
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import json
 import os
@@ -45,6 +46,7 @@ def heliodor(kernels: str, dtype: str) -> Callable[[Path, ase.Atoms, int], Step]
 
     def make(model: Path, atoms: ase.Atoms, threads: int) -> Step:
         import torch
+
         from heliodor import load
         from heliodor.potential import evaluate_system
         from heliodor.system import System
@@ -127,18 +129,13 @@ IMPLEMENTATIONS = {  # what makes the steps, and the packages whose versions are
 def imports(name: str) -> None:
     """What the implementation needs in memory before any model is read."""
     if name.startswith("heliodor"):
-        import heliodor
-        import heliodor.potential
-        import torch
-
-        if "numba" in name:
-            import heliodor.kernels.cpu.mace
+        needed = ["heliodor.potential", "heliodor.kernels.cpu.mace"][: 2 if "numba" in name else 1]
     elif name == "mace-torch":
-        import mace.calculators
-        import torch  # noqa: F401
+        needed = ["mace.calculators"]
     else:
-        import symmetrix  # noqa: F401
-        from matscipy.neighbours import neighbour_list  # noqa: F401
+        needed = ["symmetrix", "matscipy.neighbours"]
+    for module in needed:
+        importlib.import_module(module)
 
 
 def version(package: str) -> str:
@@ -156,15 +153,10 @@ def structure(system: str, folder: Path) -> ase.Atoms:
 
 
 def measure(step: Step, seconds: float) -> dict:
-    """Wall and CPU times, ms, of as many calls as fit, one at least; the first call of a round is not timed if short."""
+    """Wall and CPU times, ms, of as many calls as fit, one at least."""
     wall: list[float] = []
     cpu: list[float] = []
-    begun = time.perf_counter()
-    step()
-    if time.perf_counter() - begun > seconds:
-        # a long call needs no warming up again
-        return {"wall": [1e3 * (time.perf_counter() - begun)], "cpu": []}
-    while sum(wall) < 1e3 * seconds:
+    while not wall or sum(wall) < 1e3 * seconds:
         start, used = time.perf_counter(), time.process_time()
         step()
         wall.append(1e3 * (time.perf_counter() - start))

@@ -173,7 +173,7 @@ def test_fetched_models_say_what_they_were_made_from(
     monkeypatch.setattr(registry, "models", lambda: known)
     monkeypatch.setattr(fetching, "models", lambda: known)
     mini = heliodor.load("heliodor-mini", device="cpu", dtype="float64")
-    monkeypatch.setattr(fetching, "_read_any", lambda path: (mini, path.name, sha256(path)))
+    monkeypatch.setattr(fetching, "_read_any", lambda path, head: (mini, path.name, sha256(path)))
     path = fetching.fetch("local", accept_licence=True, progress=False)
     card = read_header(path)["card"]
     assert card["source_sha256"] == DIGEST

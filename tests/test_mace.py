@@ -13,6 +13,7 @@ import heliodor
 from heliodor.checkpoint import load_checkpoint, save_checkpoint
 from heliodor.convert.mace import convert_mace
 from heliodor.errors import CheckpointError, ModelError
+from heliodor.fetch import import_model
 from heliodor.potential import evaluate_system
 from heliodor.potentials.couplings import convolution_paths, monomials, product_couplings, wigner_3j
 from heliodor.potentials.mace import MACE, MACEConfig
@@ -207,3 +208,14 @@ def test_parity_with_the_full_set():
             values["edges"] = values["n_edges"]
             atoms = ase.Atoms(values["numbers"], values["positions"], cell=values["cell"], pbc=values["pbc"])
             compare(model, atoms, values, energy=1e-10, forces=1e-11, stress=1e-13)
+
+
+def test_a_head_by_name(official, tmp_path, monkeypatch):
+    monkeypatch.setenv("HELIODOR_CACHE", str(tmp_path))
+    atoms, expected = reference("heads", "water@ccsd")
+    loaded = heliodor.load(official("heads"), dtype="float64", head="ccsd")
+    import_model(official("heads"), "mine", head="ccsd")
+    for model in (loaded, heliodor.load("mine", dtype="float64")):
+        compare(model, atoms, expected)
+    with pytest.raises(ModelError, match="no heads"):
+        heliodor.load("heliodor-mini", head="ccsd")

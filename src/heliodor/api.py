@@ -36,6 +36,7 @@ def load(
     long_range_cutoff: float | str | None = "auto",
     dispersion_damping_width: float = 2.0,
     kernels: str = "auto",
+    head: str | None = None,
 ) -> Potential:
     """Load a potential.
 
@@ -48,7 +49,9 @@ def load(
         long_range_cutoff: Å for electrostatics and dispersion; None for no cutoff; "auto": none in gas phase,
             12 Å in periodic boxes. Energies at different cutoffs cannot be compared.
         dispersion_damping_width: Å over which dispersion is switched off below that cutoff.
-        kernels: "auto", "reference", or the name of a kernel.
+        kernels: "auto" (the fastest that is exact to the precision asked for), "reference" (plain PyTorch), or the name
+            of a kernel: "numba" for MACE on CPUs.
+        head: level of theory, of MACE files that hold several.
 
     Raises:
         ModelError: unknown name or option.
@@ -58,7 +61,7 @@ def load(
     if dtype not in _DTYPES:
         raise InputError(f"dtype must be 'float32' or 'float64', not {dtype!r}")
     sources = expand(model)
-    potentials = [_read(source) for source in sources]
+    potentials = [_read(source, head) for source in sources]
     far = [potential for potential in potentials if potential.has_long_range]
     for potential in far:
         potential.long_range_cutoff = _check_cutoff(long_range_cutoff, potential.cutoff)
@@ -156,8 +159,10 @@ def choose_device(device: str) -> torch.device:
     return target
 
 
-def _read(model: str | Path) -> Potential:
+def _read(model: str | Path, head: str | None) -> Potential:
     path = Path(model)
+    if head is not None and path.suffix != ".model":
+        raise ModelError(f"{model} has no heads to choose from: leave head={head!r} out")
     if path.suffix == ".pkl" and path.exists():
         from heliodor.convert.so3lr import convert_so3lr
 
@@ -165,7 +170,7 @@ def _read(model: str | Path) -> Potential:
     if path.suffix == ".model" and path.exists():
         from heliodor.convert.mace_any import convert_model
 
-        return convert_model(path)
+        return convert_model(path, head)
     if path.exists() and path.is_file():
         return load_checkpoint(path)
     if path.suffix or len(path.parts) > 1:

@@ -62,7 +62,9 @@ def fetch_official(entry: ModelEntry, *, progress: bool = True) -> Path:
     return target
 
 
-def import_model(path: str | Path, name: str | None = None, card: dict[str, str] | None = None) -> Path:
+def import_model(
+    path: str | Path, name: str | None = None, card: dict[str, str] | None = None, head: str | None = None
+) -> Path:
     """Convert an official file (or copy a checkpoint) into the cache, so that it can be loaded by name.
 
     An official file is known by its SHA-256, and gets its licence and citation.
@@ -70,6 +72,7 @@ def import_model(path: str | Path, name: str | None = None, card: dict[str, str]
     Args:
         name: default: the file's stem.
         card: what to add to the checkpoint's card.
+        head: level of theory, of MACE files that hold several.
 
     Raises:
         CheckpointError: a file that cannot be read, that carries untrusted code, or that is not the official one of
@@ -81,7 +84,7 @@ def import_model(path: str | Path, name: str | None = None, card: dict[str, str]
     name = name or path.stem
     if Path(name).name != name:
         raise CheckpointError(f"{name!r} cannot be a model's name: leave out slashes")
-    potential, origin, source = _read_any(path)
+    potential, origin, source = _read_any(path, head)
     known = official_model(source) if source else None
     entry = models().get(name)
     if entry is not None and entry.embedded is None and known != entry:
@@ -160,21 +163,21 @@ def _finish(part: Path, target: Path, digest: str, url: str) -> None:
     shutil.move(part, target)
 
 
-def _read_any(path: Path) -> tuple[Potential, str, str | None]:
+def _read_any(path: Path, head: str | None) -> tuple[Potential, str, str | None]:
     """A model, what to say of its origin, and the SHA-256 of the official file it comes from, where that is known."""
     if path.suffix in (".pkl", ".model"):
         source = sha256(path)
-        return _convert(path), f"{path.name}, SHA-256 {source}", source
+        return _convert(path, head), f"{path.name}, SHA-256 {source}", source
     potential = load_checkpoint(path)
     known = potential.card.get("source_sha256")
     return potential, str(potential.card.get("origin", path.name)), str(known) if known else None
 
 
-def _convert(path: Path) -> Potential:
+def _convert(path: Path, head: str | None) -> Potential:
     if path.suffix == ".pkl":
         from heliodor.convert.so3lr import convert_so3lr
 
         return convert_so3lr(path)
     from heliodor.convert.mace_any import convert_model
 
-    return convert_model(path)
+    return convert_model(path, head)

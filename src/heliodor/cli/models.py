@@ -192,6 +192,9 @@ def import_file(
         typer.Argument(metavar="FILE", help="Official file (params.pkl, .model) or checkpoint.", show_default=False),
     ],
     name: Annotated[str | None, typer.Option("--name", help="Name to load it by. [default: the file's]")] = None,
+    head: Annotated[
+        str | None, typer.Option("--head", help="Level of theory, of MACE files that hold several.", show_default=False)
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Convert a model file and keep it under a name. Nothing in the file is executed."""
@@ -208,7 +211,7 @@ def import_file(
         raise InputError(
             f"there is a model {chosen} in {cache_folder()} already: choose another --name, or --overwrite"
         )
-    path = import_model(file, chosen)
+    path = import_model(file, chosen, head=head)
     print_lines([("model", f"{chosen}: {path}"), ("use", f"heliodor md FILE --model {chosen}")], sys.stdout)
 
 

@@ -10,12 +10,15 @@ from heliodor.convert.mace_file import read_mace
 from heliodor.potential import Potential
 
 
-def convert_model(path: str | Path) -> Potential:
+def convert_model(path: str | Path, head: str | None = None) -> Potential:
     """Energies (`heliodor.convert.mace`) or dipoles and polarizabilities (`heliodor.convert.mace_dielectric`).
+
+    Args:
+        head: which level of theory, of a file that holds several.
 
     Raises:
         CheckpointError: not such a file, damaged, untrusted, of an architecture that is not computed exactly, or with
-            several heads.
+            several heads of which none is chosen.
     """
-    file = read_mace(path)
-    return build_dielectric(file, path) if file.model == MODEL else build_mace(file, path)
+    file = read_mace(path, head)
+    return build_dielectric(file, path) if file.model == MODEL else build_mace(file, path, head)
