@@ -10,7 +10,7 @@ other in each, so that a busy machine is busy for all; best and median over all 
 
 All positions stay where they are. mace-torch gets its graph and symmetrix its pairs, made once; heliodor's list is
 made once too, but with a skin of 0.5 Å as in dynamics, and what lies beyond the cutoff is dropped in every call.
-Memory: largest resident size of fresh processes after four calls, less that after imports alone (so with the model,
+Memory: largest resident size of fresh processes after two calls, less that after imports alone (so with the model,
 what is compiled, and everything else that is kept), by the number of atoms.
 
 Where other jobs keep the cores busy, threads wait for each other and wall times say nothing: take one thread and its
@@ -29,26 +29,31 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mace_implementations import EXACT, EXACT_KERNEL, IMPLEMENTATIONS, KERNEL, REFERENCE, SKIN, SYSTEMS
+from mace_implementations import EXACT, EXACT_KERNEL, IMPLEMENTATIONS, KERNEL, KOKKOS, REFERENCE, SERIAL, SKIN, SYSTEMS
 from so3lr_cpu import processor
 
 ENERGY, FORCE = 1e-4, 1e-4
 """Largest deviations: eV per atom (1e-3 where a peer sums total energies in float32); forces by the largest force."""
 
 ATOMS = {"paracetamol": 20, "64 waters": 192, "512 waters": 1536}
-TIMED = (KERNEL, REFERENCE, "mace-torch", "symmetrix")
+TIMED = (KERNEL, REFERENCE, "mace-torch", KOKKOS, SERIAL)
+
+
+WAIT = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""Idle workers must not spin while another one is timed."""
 
 
 class Worker:
     """One implementation with one model and system, in a process of its own."""
 
     def __init__(self, name: str, model: str, system: str, options: argparse.Namespace) -> None:
-        file = options.symmetrix_models[model] if name == "symmetrix" else options.models[model]
-        python = {"mace-torch": options.mace_python, "symmetrix": options.symmetrix_python}.get(name, sys.executable)
+        other = name in (KOKKOS, SERIAL)
+        file = (options.symmetrix_models if other else options.models)[model]
+        python = options.symmetrix_python if other else options.mace_python if name == "mace-torch" else sys.executable
         script = Path(__file__).resolve().parent / "mace_implementations.py"
         command = [python, str(script), name, str(file), system, str(options.structures), str(options.threads)]
         threads = str(options.threads)
-        environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE"}
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, **WAIT}
         # what a worker says about itself is wanted only where it dies
         self.errors = (options.output.parent / f"{options.output.name}.log").open("a")
         self.process = subprocess.Popen(
@@ -82,7 +87,7 @@ class Worker:
 def parties(model: str, options: argparse.Namespace) -> list[str]:
     """Who can take part with this model."""
     names = [KERNEL, REFERENCE] + (["mace-torch"] if options.mace_python else [])
-    return names + (["symmetrix"] if options.symmetrix_python and model in options.symmetrix_models else [])
+    return names + ([KOKKOS, SERIAL] if options.symmetrix_python and model in options.symmetrix_models else [])
 
 
 def check(found: dict[str, Any], truth: dict[str, Any], atoms: int) -> dict[str, Any]:
@@ -273,7 +278,9 @@ def main() -> int:
         f"MACE energy + forces in float32, {options.threads} threads on {processor()}, load {os.getloadavg()[0]:.1f}; "
         f"limits {ENERGY} eV/atom ({10 * ENERGY} for totals in float32), {FORCE} of the largest force"
     )
-    print(f"heliodor's list: skin {SKIN} Å; peers: lists given. Ratios to {KERNEL}: above 1, it is faster.\n", flush=True)
+    print(
+        f"heliodor's list: skin {SKIN} Å; peers: lists given. Ratios to {KERNEL}: above 1, it is faster.\n", flush=True
+    )
     rows = [row for model in options.models for system in options.systems for row in compare(model, system, options)]
     used = [] if options.quick else [row for model in options.models for row in memory(model, options)]
     report = {

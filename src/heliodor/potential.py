@@ -141,6 +141,19 @@ class Potential(nn.Module):
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
+    def _load_from_state_dict(self, *args: Any, **options: Any) -> None:
+        # called for every part that `load_state_dict` fills, the members of a committee included
+        self.use_kernel(None, "reference")
+        super()._load_from_state_dict(*args, **options)  # type: ignore[no-untyped-call]
+
+    def requires_grad_(self, requires_grad: bool = True) -> Potential:
+        """As in torch; kernels know no derivatives by parameters and go, the members' of a committee too."""
+        for part in self.modules() if requires_grad else ():
+            if isinstance(part, Potential):
+                part.use_kernel(None, "reference")
+        super().requires_grad_(requires_grad)
+        return self
+
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import re
 import shlex
 import shutil
@@ -28,6 +29,11 @@ def blocks(language: str) -> list[object]:
 @pytest.fixture(autouse=True)
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    monkeypatch.setenv("HELIODOR_CACHE", str(tmp_path / "cache"))
+    # small models in the place of those whose licence keeps them away
+    model = lzma.decompress((ROOT / "tests" / "data" / "mace" / "vector.model.xz").read_bytes())
+    for size in ("small", "medium"):
+        (tmp_path / f"MACE-OFF23_{size}.model").write_bytes(model)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -14,6 +14,7 @@ from heliodor.errors import ModelError
 from heliodor.kernels import choose_kernels
 from heliodor.kernels.cpu import threads
 from heliodor.potential import evaluate_system
+from heliodor.potentials.committee import Committee
 from heliodor.potentials.mace import MACE, MACEConfig
 from heliodor.system import System
 
@@ -205,6 +206,25 @@ def test_a_change_of_the_model_drops_the_kernel():
     choose_kernels(model, CPU, "numba")
     assert model.double().kernel is None
     assert model.kernels == "reference"
+
+
+def test_loading_parameters_drops_the_kernel():
+    """It would answer with those it was made from."""
+    model, other = make(1, 4), make(1, 4, seed=1)
+    choose_kernels(model, CPU, "numba")
+    Committee([model, other]).load_state_dict(Committee([other, model]).state_dict())
+    assert model.kernels == "reference"
+    system = System.from_atoms(box(6))
+    assert torch.equal(evaluate_system(model, system).energy, evaluate_system(make(1, 4, seed=1), system).energy)
+
+
+def test_training_drops_the_kernel():
+    model = make(1, 4)
+    choose_kernels(model, CPU, "numba")
+    model.requires_grad_(False)
+    assert model.kernels == "numba"
+    Committee([model, make(1, 4, seed=1)]).requires_grad_()
+    assert model.kernel is None
 
 
 def test_splines_keep_the_error_they_state():

@@ -72,7 +72,8 @@ def convolution(layer: Layer, frequency: Tensor, dtype: torch.dtype) -> Convolut
         table.astype(real),
         scale,
         np.array(ways, np.int64),
-        np.array(entries, np.int64).reshape(-1, 3),
+        # unsigned: negative indices would have to be looked for
+        np.array(entries, np.uint64).reshape(-1, 3),
         np.array(values, real),
         tuple(blocks),
         error,
