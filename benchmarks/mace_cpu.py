@@ -39,6 +39,9 @@ ATOMS = {"paracetamol": 20, "64 waters": 192, "512 waters": 1536}
 TIMED = (KERNEL, REFERENCE, "mace-torch", KOKKOS, SERIAL)
 
 
+WARMUP = 3
+"""Calls before the first that is timed: TorchScript rewrites its code in these."""
+
 WAIT = {"OMP_WAIT_POLICY": "PASSIVE"}
 """Idle workers must not spin while another one is timed."""
 
@@ -106,7 +109,7 @@ def exact(model: str, system: str, options: argparse.Namespace) -> dict[str, Any
     """Energy and forces in float64."""
     name = EXACT if ATOMS[system] <= options.largest_reference else EXACT_KERNEL
     worker = Worker(name, model, system, options)
-    found = worker.ask(do="forces")
+    found = worker.ask(do="forces", warmup=0)
     worker.close()
     return found
 
@@ -124,7 +127,7 @@ def compare(model: str, system: str, options: argparse.Namespace) -> list[dict[s
             continue
         worker = Worker(name, model, system, options)
         reason = worker.hello.get("absent") or worker.hello.get("failed")
-        found = {} if reason else worker.ask(do="forces")
+        found = {} if reason else worker.ask(do="forces", warmup=WARMUP)
         reason = reason or found.get("failed")
         if reason:
             row["left_out"] = reason
@@ -146,12 +149,16 @@ def compare(model: str, system: str, options: argparse.Namespace) -> list[dict[s
         if name in workers:
             wall = times[name]["wall"]
             row |= {"best_ms": min(wall), "median_ms": statistics.median(wall), "calls": len(wall)}
-            row |= {"cpu_ms": min(times[name]["cpu"]), "load": statistics.mean(loads)}
+            cpu = times[name]["cpu"]
+            row |= {"cpu_ms": min(cpu), "cpu_median_ms": statistics.median(cpu), "load": statistics.mean(loads)}
             row["us_per_atom"] = 1e3 * row["median_ms"] / atoms
             workers[name].close()
     for row in rows:
         if "best_ms" in row:
-            row |= {f"ratio_{kind}": row[f"{kind}_ms"] / rows[0][f"{kind}_ms"] for kind in ("best", "median", "cpu")}
+            row |= {
+                f"ratio_{kind}": row[f"{kind}_ms"] / rows[0][f"{kind}_ms"]
+                for kind in ("best", "median", "cpu", "cpu_median")
+            }
     print_times(rows)
     return rows
 
@@ -174,9 +181,8 @@ def memory(model: str, options: argparse.Namespace) -> list[dict[str, Any]]:
             small, large = sorted(seen)
             rows[-1]["MB_per_further_atom"] = (seen[large] - seen[small]) / (large - small)
     for row in rows:
-        row["ratio"] = row["MB_per_atom"] / next(
-            one["MB_per_atom"] for one in rows if one["system"] == row["system"] and one["implementation"] == KERNEL
-        )
+        own = next((one for one in rows if (one["system"], one["implementation"]) == (row["system"], KERNEL)), None)
+        row["ratio"] = row["MB_per_atom"] / own["MB_per_atom"] if own else float("nan")
         slope = row.get("MB_per_further_atom")
         further = "" if slope is None else f"; {1e3 * slope:.0f} KB per further atom"
         beyond = row["peak_MB"] - row["baseline_MB"]
@@ -203,12 +209,16 @@ def print_checks(rows: list[dict[str, Any]]) -> None:
 
 def print_times(rows: list[dict[str, Any]]) -> None:
     """One line a party: ms, µs per atom, ratios to heliodor's kernel."""
-    print(f"{'':41s} best ms  median ms  µs/atom  ratio: best  median  CPU ms  ratio  first call  calls, load")
+    columns = ("best", "median", "CPU best", "median", "µs/atom", "ratios", "", "CPU", "")
+    print(f"{'ms':41s}" + "".join(f"{column:>10s}" for column in columns) + "  calls, load; first call")
     for row in (row for row in rows if "best_ms" in row):
+        kinds = ("best", "median", "cpu", "cpu_median")
         print(
-            f"{row['model']:6s} {row['system']:12s} {row['implementation']:20s} {row['best_ms']:8.2f} "
-            f"{row['median_ms']:10.2f} {row['us_per_atom']:8.0f} {row['ratio_best']:12.2f} {row['ratio_median']:7.2f} "
-            f"{row['cpu_ms']:7.1f} {row['ratio_cpu']:6.1f} {row['first_call_s']:9.1f} s  {row['calls']}, {row['load']:.1f}"
+            f"{row['model']:6s} {row['system']:12s} {row['implementation']:20s} "
+            + "".join(f"{row[f'{kind}_ms']:10.2f}" for kind in kinds)
+            + f"{row['us_per_atom']:10.0f}"
+            + "".join(f"{row[f'ratio_{kind}']:10.2f}" for kind in kinds)
+            + f"  {row['calls']}, {row['load']:.1f}; {row['first_call_s']:.1f} s"
         )
     print(flush=True)
 
@@ -278,11 +288,8 @@ def main() -> int:
         f"MACE energy + forces in float32, {options.threads} threads on {processor()}, load {os.getloadavg()[0]:.1f}; "
         f"limits {ENERGY} eV/atom ({10 * ENERGY} for totals in float32), {FORCE} of the largest force"
     )
-    print(
-        f"heliodor's list: skin {SKIN} Å; peers: lists given. Ratios to {KERNEL}: above 1, it is faster.\n", flush=True
-    )
+    print(f"heliodor's list: skin {SKIN} Å; peers: lists given. Ratios to {KERNEL}: above 1, it is faster.\n")
     rows = [row for model in options.models for system in options.systems for row in compare(model, system, options)]
-    used = [] if options.quick else [row for model in options.models for row in memory(model, options)]
     report = {
         "machine": processor(),
         "threads": options.threads,
@@ -290,9 +297,14 @@ def main() -> int:
         "load_at_end": os.getloadavg(),
         "limits": {"eV_per_atom": ENERGY, "of_largest_force": FORCE},
         "timings": rows,
-        "memory": used,
+        "memory": [],
     }
-    Path(f"{options.output}.json").write_text(json.dumps(report, indent=1) + "\n")
+    # written twice, so that a failure in measuring memory does not lose the times
+    result = Path(f"{options.output}.json")
+    result.write_text(json.dumps(report, indent=1) + "\n")
+    if not options.quick:
+        report["memory"] = [row for model in options.models for row in memory(model, options)]
+        result.write_text(json.dumps(report, indent=1) + "\n")
     plot(rows, options)
     print(f"\nWritten: {options.output}.json, {options.output}.png")
     return int(not all(row["check"]["ok"] for row in rows if "check" in row))

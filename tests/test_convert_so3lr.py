@@ -6,6 +6,8 @@ import os
 import pickle
 import re
 import signal
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -397,6 +399,17 @@ def test_tree_that_holds_itself(write):
     tree["params"] = tree
     with pytest.raises(CheckpointError):
         read_parameters(write(tree))
+
+
+@pytest.mark.parametrize("depth", [4000, 200_000])
+def test_deeply_nested_key_does_not_end_the_process(depth, tmp_path):
+    """`hash` walks down nested tuples on the C stack, where an overflow cannot be caught."""
+    path = tmp_path / "params.pkl"
+    path.write_bytes(b"\x80\x04})" + b"\x85" * depth + b"K\x01s.")
+    code = "import sys; from heliodor.convert.so3lr import read_parameters; read_parameters(sys.argv[1])"
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "CheckpointError" in done.stderr
 
 
 def test_small_file_that_unfolds_to_a_huge_tree(write):

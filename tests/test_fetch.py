@@ -16,6 +16,7 @@ import heliodor
 from heliodor import fetch as fetching
 from heliodor import registry
 from heliodor.checkpoint import read_header, sha256
+from heliodor.convert import mace_any
 from heliodor.errors import CheckpointError, DownloadError, ModelError
 from heliodor.registry import ModelEntry
 from support import shared
@@ -206,6 +207,14 @@ def test_an_official_file_imported_by_hand(tmp_path: Path, monkeypatch: pytest.M
     assert entry.official is not None
     assert card["source_sha256"] == entry.official["sha256"]
     assert card["licence"] == entry.licence
+
+
+def test_an_official_mace_file_by_its_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its licence is told although it was neither fetched nor imported."""
+    source = shared("weights/mace/rand_OFF23_S.model")
+    entry = registry.find_model("mace-off23-small")
+    monkeypatch.setattr(mace_any, "official_model", lambda digest: entry if digest == sha256(source) else None)
+    assert heliodor.load(source).card["licence"] == entry.licence
 
 
 def test_a_mace_file_imported_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -173,11 +173,11 @@ def _read(model: str | Path, head: str | None) -> Potential:
         return convert_model(path, head)
     if path.exists() and path.is_file():
         return load_checkpoint(path)
-    if path.suffix or len(path.parts) > 1:
-        raise CheckpointError(f"no such model file: {path}")
     own = imported().get(str(model))
     if own is not None:
         return load_checkpoint(own)
+    if path.suffix or len(path.parts) > 1:
+        raise CheckpointError(f"no such model file: {path}")
     entry = find_model(str(model))
     potential = load_checkpoint(checkpoint_path(entry), expected_sha256=entry.sha256)
     check_source(entry, potential.card)

@@ -58,7 +58,7 @@ def fetch_official(entry: ModelEntry, *, progress: bool = True) -> Path:
     url = str(entry.official["url"])
     target = cache_folder() / "official" / entry.name / url.rsplit("/", 1)[-1]
     limit = int(entry.official["bytes"] or MAX_BYTES)
-    download(url, target, str(entry.official["sha256"]), progress=progress, limit=limit)
+    download(url, target, str(entry.official["sha256"]), progress=progress, limit=limit, name=entry.name)
     return target
 
 
@@ -84,6 +84,9 @@ def import_model(
     name = name or path.stem
     if Path(name).name != name:
         raise CheckpointError(f"{name!r} cannot be a model's name: leave out slashes")
+    # to `heliodor.load` these are several models, or a pattern of files
+    if set(name) & set(",*?["):
+        raise CheckpointError(f"{name!r} cannot be a model's name: leave out commas and * ? [")
     potential, origin, source = _read_any(path, head)
     known = official_model(source) if source else None
     entry = models().get(name)
@@ -100,13 +103,16 @@ def import_model(
     return target
 
 
-def download(url: str, target: Path, digest: str, *, progress: bool = True, limit: int = MAX_BYTES) -> None:
+def download(
+    url: str, target: Path, digest: str, *, progress: bool = True, limit: int = MAX_BYTES, name: str = "NAME"
+) -> None:
     """Fetch a file, going on where an earlier try broke off.
 
     The bytes gather in ``target + ".part"``, which gets its name only when its SHA-256 is right.
 
     Args:
         limit: bytes; a server that sends more is not listened to any further.
+        name: of the model, for the advice what to do without internet.
 
     Raises:
         DownloadError: no connection, a refusing server, or wrong content.
@@ -141,7 +147,8 @@ def download(url: str, target: Path, digest: str, *, progress: bool = True, limi
         reason = getattr(error, "reason", error)
         raise DownloadError(
             f"could not fetch {url}: {reason}. Without internet, copy the file here by hand and run "
-            f"'heliodor models import FILE'; what has arrived is kept, the next try goes on from there"
+            f"'heliodor models import {target.name} --name {name}'; what has arrived is kept, the next try goes on "
+            "from there"
         ) from None
     if have > limit:
         part.unlink()

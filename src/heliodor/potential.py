@@ -136,15 +136,17 @@ class Potential(nn.Module):
         self.kernel, self.kernels = kernel, name
 
     def _apply(self, fn: Any, recurse: bool = True) -> Potential:
-        # a kernel has copies of the parameters, of one dtype on one device
-        self.use_kernel(None, "reference")
+        was = None if self.kernel is None else (self.dtype, self.device)
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if was is not None and (self.dtype, self.device) != was:
+            # a kernel has copies of the parameters, of one dtype on one device
+            self.use_kernel(None, "reference")
         return self
 
     def _load_from_state_dict(self, *args: Any, **options: Any) -> None:
         # called for every part that `load_state_dict` fills, the members of a committee included
         self.use_kernel(None, "reference")
-        super()._load_from_state_dict(*args, **options)  # type: ignore[no-untyped-call]
+        super()._load_from_state_dict(*args, **options)
 
     def requires_grad_(self, requires_grad: bool = True) -> Potential:
         """As in torch; kernels know no derivatives by parameters and go, the members' of a committee too."""
@@ -237,11 +239,7 @@ def evaluate_system(
         InputError: stress asked of a structure that is not fully periodic.
         ModelError: a model without energies.
     """
-    if not potential.has_energy:
-        raise ModelError(
-            f"{potential.name} predicts {', '.join(sorted(potential.outputs))}, but no energies or forces: take a "
-            "force field such as so3lr for these"
-        )
+    check_energy(potential)
     for part in potential.modules() if create_graph else ():
         if isinstance(part, Potential) and part.kernel is not None:
             raise ModelError(
@@ -320,6 +318,19 @@ def join_predictions(parts: list[Prediction]) -> Prediction:
         return join_spreads(values) if isinstance(values[0], Spread) else torch.cat(values)
 
     return Prediction(**{f.name: join([getattr(part, f.name) for part in parts]) for f in fields(Prediction)})
+
+
+def check_energy(potential: Potential) -> None:
+    """Refuse a model of dipoles or polarizabilities alone.
+
+    Raises:
+        ModelError: naming what it predicts.
+    """
+    if not potential.has_energy:
+        raise ModelError(
+            f"{potential.name} predicts {', '.join(sorted(potential.outputs))}, but no energies or forces: take a "
+            "force field such as so3lr for these"
+        )
 
 
 def check_distances(system: System, neighbors: Neighbors, first_structure: int = 0, minimum: float = CLASH) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import lzma
 import os
 import signal
 import subprocess
@@ -201,6 +202,59 @@ def test_every_embedded_model_says_what_it_is(cli):
             assert card["licence"]
             assert card["summary"]
             assert card["sha256"] == entry.sha256
+
+
+def test_a_name_with_a_dot_is_a_name(cli, water):
+    source = heliodor.registry.weights_folder() / "so3lr.safetensors"
+    assert cli("models", "import", source, "--name", "mine-0.2").code == 0
+    assert "mine-0.2.safetensors" in cli("models", "info", "mine-0.2").out
+
+
+def test_a_model_of_dipoles_has_no_energies(cli, water):
+    packed = Path(__file__).parents[1] / "data" / "mace_dielectric" / "dipole_only.model.xz"
+    Path("dipole.model").write_bytes(lzma.decompress(packed.read_bytes()))
+    assert json.loads(cli("models", "info", "dipole.model", "--json").out)["outputs"] == ["charges", "dipole"]
+    before = sorted(Path().iterdir())
+    for command in ("md", "opt", "vib"):
+        answer = cli(command, water, "--model", "dipole.model")
+        assert answer.code == 2
+        assert "no energies or forces" in answer.error
+        assert answer.out == ""
+    assert sorted(Path().iterdir()) == before
+
+
+MDL = """ammonium
+  heliodor
+
+  5  0  0  0  0  0  0  0  0  0999 V2000
+    0.0000    0.0000    0.0000 N   0  3  0  0
+    0.5900    0.5900    0.5900 H   0  0  0  0
+   -0.5900   -0.5900    0.5900 H   0  0  0  0
+   -0.5900    0.5900   -0.5900 H   0  0  0  0
+    0.5900   -0.5900   -0.5900 H   0  0  0  0
+M  CHG  1   1   1
+M  END
+$$$$
+"""
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_charges_of_sdf_files(cli, write, old):
+    """Stated in a line of their own, or by the code in the atom's line."""
+    text = MDL.replace("M  CHG  1   1   1\n", "") if old else MDL
+    answer = cli("opt", write("two.sdf", text + text), "--model", "so3lr", "--frame", 1, "--fmax", 1.0)
+    assert answer.code == 0
+    assert "5 atoms, H4N, charge +1, closed shell" in answer.out
+
+
+def test_sdf_files_that_are_cut_off_or_of_the_new_kind(cli, write):
+    for name, text, message in (
+        ("cut.mol", "\n".join(MDL.splitlines()[:7]) + "\n", "announces 5 atoms and holds 3"),
+        ("new.sdf", MDL.replace("V2000", "V3000"), "V3000 is not read"),
+    ):
+        answer = cli("opt", write(name, text), "--model", "so3lr")
+        assert answer.code == 2
+        assert message in answer.error
 
 
 def test_import_and_use(cli, water):

@@ -90,6 +90,8 @@ def test_structures(cli, write, case, command):
         (("md", "water.xyz", "--ensemble", "nvp"), "ensemble must be one of"),
         (("md", "water.xyz", "--restart", "run.restart"), "leave out FILE"),
         (("md", "--restart", "run.restart", "--temperature", "400"), "leave out --temperature"),
+        (("md", "--restart", "run.restart", "--kernels", "reference"), "leave out --kernels"),
+        (("md", "--restart", "run.restart", "--dtype", "float64", "-o", "b.h5"), "leave out --dtype, --output"),
         (("md", "--restart", "nowhere.restart"), "there is no restart file"),
         (("md", "water.xyz", "--extend", "1 ps"), "--extend needs --restart"),
         (("md", "water.xyz", "--restraints", "nowhere.yaml"), "there is no file nowhere.yaml"),
@@ -119,6 +121,8 @@ def test_structures(cli, write, case, command):
         (("models", "import", "nowhere.pkl"), "nowhere.pkl"),
         (("models", "import", "water.xyz", "--name", "so3lr"), "comes with heliodor"),
         (("models", "import", "water.xyz", "--name", "../so3lr"), "leave out slashes"),
+        (("models", "import", "water.xyz", "--name", "a,b"), "leave out commas"),
+        (("models", "import", "water.xyz", "--name", "a*"), "leave out commas"),
     ],
 )
 def test_options(cli, water, words, message):

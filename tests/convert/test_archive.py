@@ -240,6 +240,27 @@ def test_small_file_that_unfolds_to_many_modules(write):
         state_dict(read.root[-1])
 
 
+def test_small_file_that_unfolds_to_many_parameters(write):
+    """Ten thousand times fifty thousand of nothing would keep a reader busy for minutes."""
+    word = Writer().one
+    nothing = b"".join(word(str(n)) + b"N" for n in range(50_000))
+    body = b"cmace.modules.blocks\nX\nq\x00)\x81}" + word("_parameters") + b"}(" + nothing + b"usbq\x01"
+    places = b"".join(word(str(n)) + b"h\x01" for n in range(10_000))
+    body += b"h\x00)\x81}" + word("_modules") + b"}(" + places + b"usb"
+    read = read_archive(write(pickled(body + b"\x86")))
+    with pytest.raises(CheckpointError, match="more, or more deeply"):
+        state_dict(read.root[1])
+
+
+def test_the_same_numbers_over_and_over(write, monkeypatch):
+    read = read_archive(write(modules_of([module(LINEAR, {"weight": np.ones(1024)})] * 3)))
+    monkeypatch.setattr("heliodor.convert.archive.MAX_BYTES", 3 * 2**12)
+    assert len(state_dict(read.root)) == 3
+    monkeypatch.setattr("heliodor.convert.archive.MAX_BYTES", 2 * 2**12)
+    with pytest.raises(CheckpointError, match="over and over"):
+        state_dict(read.root)
+
+
 def test_too_many_instructions(write, monkeypatch):
     monkeypatch.setattr("heliodor.convert.pickled.MAX_INSTRUCTIONS", 100)
     refused(write(pickled(b"(" + b"K\x01" * 200 + b"t")), "longer than")

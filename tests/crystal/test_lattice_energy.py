@@ -1,5 +1,7 @@
 """Lattice energies against sums on paper; what they must not depend on; what is refused."""
 
+import copy
+
 import ase
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ from solids import (
 import heliodor
 from heliodor.crystal import find_molecules, lattice_energy
 from heliodor.errors import InputError, ModelError
+from heliodor.potentials.committee import Committee
 from heliodor.units import BAR, BOLTZMANN, KCAL_PER_MOL, KJ_PER_MOL
 
 TIGHT = {"fmax": 1e-4, "smax": 1e-4, "max_steps": 3000}
@@ -239,14 +242,20 @@ def test_relaxation_can_be_stopped_and_is_told_of():
 
 
 def test_a_committee_is_taken_at_one_cutoff_too(mini):
-    from heliodor.potentials.committee import Committee
-
     twins = Committee([heliodor.load("heliodor-mini", device="cpu", dtype="float64") for _ in range(2)])
     found = lattice_energy(twins, urea(), relax="none")
     assert found.energy == pytest.approx(lattice_energy(mini, urea(), relax="none").energy, abs=1e-9)
     assert found.long_range_cutoff == 12.0
-    # whose charges belong to which energy is not known of a mean
-    assert found.energy_without_cutoff is None
+
+
+def test_a_committee_has_its_members_mean_without_cutoff(mini):
+    other = copy.deepcopy(mini)
+    with torch.no_grad():
+        other.charge_offset += torch.linspace(-0.05, 0.05, len(other.charge_offset), dtype=torch.float64)
+    first, second, both = (lattice_energy(p, urea(), relax="none") for p in (mini, other, Committee([mini, other])))
+    assert first.cutoff_correction != pytest.approx(second.cutoff_correction, abs=1e-3)
+    assert both.energy == pytest.approx(0.5 * (first.energy + second.energy), abs=1e-9)
+    assert both.cutoff_correction == pytest.approx(0.5 * (first.cutoff_correction + second.cutoff_correction), abs=1e-9)
 
 
 def test_hopeless_input_is_refused(mini, so3lr_at):

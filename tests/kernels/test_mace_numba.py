@@ -152,15 +152,17 @@ def test_blocks_of_work():
     assert threads.blocks(start)[-1][1] == 5
 
 
-def test_what_is_not_a_number_stays_so():
+def test_what_is_not_a_number_stays_so_and_stays_there():
     model = make(1)
     choose_kernels(model, CPU, "numba")
-    system = System.from_atoms(molecule("H2O"))
+    system = System.from_atoms([molecule("H2O"), molecule("CH4")])
     neighbors = model.neighbors(system)
     broken = system.positions.clone()
     broken[1, 2] = torch.nan
     p = evaluate_system(model, system.replace(positions=broken), neighbors)
-    assert not bool(p.energy.isfinite()) or not bool(p.forces.isfinite().all())
+    assert p.energy.isfinite().tolist() == [False, True]
+    assert not bool(p.forces[1].isfinite().any())
+    assert bool(p.forces[3:].isfinite().all())
 
 
 def test_which_kernel(tmp_path):
@@ -204,6 +206,7 @@ def test_second_derivatives_are_refused():
 def test_a_change_of_the_model_drops_the_kernel():
     model = make(1, 4, dtype=torch.float32)
     choose_kernels(model, CPU, "numba")
+    assert model.float().to("cpu").kernels == "numba"
     assert model.double().kernel is None
     assert model.kernels == "reference"
 

@@ -126,6 +126,7 @@ def load_model(
     import torch
 
     from heliodor.api import load
+    from heliodor.kernels import will_compile
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -139,7 +140,10 @@ def load_model(
             raise InputError(
                 f"--long-range-cutoff must be a number of Å, 'none' or 'auto', not {long_range_cutoff!r}"
             ) from None
-    return load(model, device=device, dtype=dtype, long_range_cutoff=cutoff, kernels=kernels)
+    potential = load(model, device=device, dtype=dtype, long_range_cutoff=cutoff, kernels=kernels)
+    if sys.stderr.isatty() and will_compile(potential):
+        print("compiling the kernel (once on this machine, some ten seconds) ...", file=sys.stderr)
+    return potential
 
 
 def set_electrons(atoms: ase.Atoms, charge: float | None, spin: int | None) -> None:
@@ -157,10 +161,14 @@ def check(atoms: ase.Atoms, potential: Potential, *, fixed: bool = False) -> Non
 
     Args:
         fixed: whether the command keeps atoms fixed that are so in the file.
+
+    Raises:
+        ModelError, InputError: atoms, charge or distances outside the model; a model without energies.
     """
-    from heliodor.potential import check_distances, warn_about
+    from heliodor.potential import check_distances, check_energy, warn_about
     from heliodor.system import System
 
+    check_energy(potential)
     system = System.from_atoms(atoms, device=potential.device)
     potential.check(system)
     check_distances(system, potential.neighbors(system))

@@ -115,6 +115,8 @@ def crystal(
     for name, value, unit in (("--fmax", fmax, "eV/Å"), ("--smax", smax, "GPa"), ("--temperature", temperature, "K")):
         if value is not None and not 0.0 < value < float("inf"):
             raise InputError(f"{name} must be a positive number of {unit}, not {value:g}")
+    if not abs(pressure) < float("inf"):
+        raise InputError(f"--pressure must be a finite number of bar, not {pressure:g}")
     if pressure != 0.0 and relax != "cell":
         raise InputError("--pressure acts through the cell: use --relax cell, or leave it out")
     if relax == "none" and output is not None:
@@ -166,7 +168,7 @@ def crystal(
         note(line)
     values, lines = report(result, temperature)
     if as_json:
-        print_json({**values, "files": {"crystal": target} if target is not None else {}})
+        print_json({"model": potential.name, **values, "files": {"crystal": target} if target is not None else {}})
     else:
         print_lines([*lines, *([("written", str(target))] if target is not None else [])], sys.stdout)
     if not result.converged:

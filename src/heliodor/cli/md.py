@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from heliodor.dynamics.result import Run
 
 DEFAULT_TIME = "10 ps"
+
+DEFAULT_OUTPUT = Path("run.h5")
 EXAMPLES = (
     "\b\nExamples:\n"
     "  heliodor md water.xyz --time '10 ps' --temperature 300\n"
@@ -63,7 +65,7 @@ def md(
     output: Annotated[
         Path,
         typer.Option("--output", "-o", metavar="FILE", help="Trajectory: .h5 (H5MD), .xyz (extended xyz) or .dcd."),
-    ] = Path("run.h5"),
+    ] = DEFAULT_OUTPUT,
     minimize: Annotated[
         bool, typer.Option("--minimize/--no-minimize", help="Relax the structure first (to 0.05 eV/Å).")
     ] = False,
@@ -93,7 +95,19 @@ def md(
     from heliodor.errors import InputError
 
     if restart is not None:
-        refused = [*settings.keys() - {"walltime"}, *(["FILE"] if file is not None else [])]
+        given = {
+            "FILE": file is not None,
+            "output": output != DEFAULT_OUTPUT,
+            "minimize": minimize,
+            "restraints": restraints is not None,
+            "frame": frame is not None,
+            "charge": charge is not None,
+            "spin": spin is not None,
+            "dtype": dtype != "float32",
+            "long_range_cutoff": long_range_cutoff != "auto",
+            "kernels": kernels != "auto",
+        }
+        refused = [*settings.keys() - {"walltime"}, *(name for name, there in given.items() if there)]
         if refused:
             named = ", ".join(name if name == "FILE" else f"--{name.replace('_', '-')}" for name in sorted(refused))
             raise InputError(f"--restart goes on with the run as it was begun; leave out {named}")
@@ -136,6 +150,7 @@ def _begin(
     from heliodor.dynamics.run import simulate
     from heliodor.dynamics.settings import from_mapping
     from heliodor.errors import InputError
+    from heliodor.potential import check_energy
 
     if settings.get("time") is not None and settings.get("steps") is not None:
         raise InputError("give --time or --steps, not both")
@@ -150,6 +165,7 @@ def _begin(
     atoms = read_structure(file, frame)
     set_electrons(atoms, charge, spin)
     potential = load_model(model, **options)
+    check_energy(potential)
     screen = sys.stderr if as_json else sys.stdout
     written = ", ".join(str(path) for path in (output, files.log, files.plot, files.checkpoint, files.record))
     before = [*describe(file, atoms, potential), ("files", written)]

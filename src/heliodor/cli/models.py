@@ -247,7 +247,7 @@ def describe_model(name: str) -> dict[str, Any]:
     return result | {
         "elements": [chemical_symbols[z] for z in potential.elements],
         "cutoff_A": potential.cutoff,
-        "outputs": ["energy", "forces", *sorted(potential.outputs)],
+        "outputs": [*(["energy", "forces"] if potential.has_energy else []), *sorted(potential.outputs)],
         "parameters": sum(p.numel() for p in potential.parameters()),
         "bytes": path.stat().st_size,
         "sha256": sha256(path),

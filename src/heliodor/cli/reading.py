@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     import ase
 
 TRAJECTORIES = (".h5", ".h5md", ".hdf5")
+MDL = ("sdf", "mol")
+"""Read here: ASE knows neither their charges nor more than one molecule of a file."""
+OLD_CHARGES = {1: 3, 2: 2, 3: 1, 5: -1, 6: -2, 7: -3}
+"""Codes of the seventh number of an atom's line; superseded by lines "M  CHG"."""
 UNSAFE = ("mysql", "postgresql")
 """ASE formats that are no files."""
 
@@ -94,7 +99,11 @@ def _read(path: Path, kind: str) -> list[ase.Atoms]:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
             # a name such as "box@300K.xyz" is a name, not ASE's syntax for frames
-            read = ase.io.read(path, index=":", format=kind, do_not_split_by_at_sign=True)
+            read: ase.Atoms | list[ase.Atoms]
+            if kind in MDL:
+                read = _read_mdl(path)
+            else:
+                read = ase.io.read(path, index=":", format=kind, do_not_split_by_at_sign=True)
     except Exception as error:
         fix = f"; {HOW_TO_FIX_ELEMENTS}" if kind == "proteindatabank" and "species" in str(error) else ""
         raise InputError(
@@ -103,6 +112,35 @@ def _read(path: Path, kind: str) -> list[ase.Atoms]:
     for text in dict.fromkeys(one_line(str(w.message)) for w in caught if issubclass(w.category, UserWarning)):
         note(f"{path}: {text}")
     return read if isinstance(read, list) else [read]
+
+
+def _read_mdl(path: Path) -> list[ase.Atoms]:
+    """Every molecule of an sdf or mol file, with the total charge where one is stated."""
+    first, *others = path.read_text(encoding="utf-8", errors="replace").split("$$$$")
+    # what follows $$$$ on its line is not yet the next molecule, whose first line, its name, is often empty
+    blocks = [block for block in (first, *(other.partition("\n")[2] for other in others)) if block.strip()]
+    frames = [_mdl(block) for block in blocks]
+    if any(len(frame) > 3 and not frame.positions[:, 2].any() for frame in frames):
+        note(f"{path}: all atoms of a molecule lie in one plane: a drawing is no geometry, relax it first")
+    return frames
+
+
+def _mdl(block: str) -> ase.Atoms:
+    from ase.io.sdf import read_sdf
+
+    lines = block.splitlines()
+    if "V3000" in lines[3]:
+        raise ValueError("V3000 is not read, convert it to V2000")
+    atoms: ase.Atoms = read_sdf(io.StringIO(block))
+    # ASE takes what is there of a file cut off
+    if len(atoms) != int(lines[3][:3]):
+        raise ValueError(f"it announces {int(lines[3][:3])} atoms and holds {len(atoms)}")
+    charges = [int(q) for line in lines if line.startswith("M  CHG") for q in line.split()[4::2]]
+    if not charges and not any(line.startswith("M  RAD") for line in lines):
+        charges = [OLD_CHARGES.get(int(line[36:39].strip() or 0), 0) for line in lines[4 : 4 + len(atoms)]]
+    if any(charges):
+        atoms.info["charge"] = float(sum(charges))
+    return atoms
 
 
 def _words(error: Exception) -> str:

@@ -206,7 +206,7 @@ def scan(
 
     result, told = report(found, profile, geometries)
     if as_json:
-        print_json({**result, "files": files})
+        print_json({"model": potential.name, **result, "files": files})
     else:
         print_lines([*told, ("written", ", ".join(map(str, files.values())))], sys.stdout)
     if not found.complete:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,44 +17,25 @@ if TYPE_CHECKING:
 
 
 def read_molecule(path: Path, frame: int | None = None) -> ase.Atoms:
-    """As `read_structure`, and besides: mol2, any molecule of an sdf file, the charge that mol and sdf files state.
+    """As `read_structure`, and besides: mol2, without the charge.
 
     Raises:
         InputError: as `read_structure`.
     """
-    kind = path.suffix.lower()
-    if kind not in (".sdf", ".mol", ".mol2") or not path.is_file():
+    if path.suffix.lower() != ".mol2" or not path.is_file():
         return read_structure(path, frame)
     text = path.read_text(errors="replace")
-    if kind == ".mol2":
-        blocks = ["@<TRIPOS>MOLECULE" + block for block in text.split("@<TRIPOS>MOLECULE")[1:]]
-    else:
-        first, *others = text.split("$$$$")
-        # what follows $$$$ on its line is not yet the next molecule, whose first line, its name, is often empty
-        blocks = [block for block in (first, *(other.partition("\n")[2] for other in others)) if block.strip()]
+    blocks = ["@<TRIPOS>MOLECULE" + block for block in text.split("@<TRIPOS>MOLECULE")[1:]]
     if not blocks:
         raise InputError(f"{path} holds no molecule")
     if frame is None and len(blocks) > 1:
         note(f"{path} holds {len(blocks)} structures: using the first (choose with --frame; -1 is the last)")
     if not -len(blocks) <= (frame or 0) < len(blocks):
         raise InputError(f"{path} holds {len(blocks)} structure(s), numbered from 0: there is no frame {frame}")
-    block = blocks[frame or 0]
     try:
-        return _mol2(block) if kind == ".mol2" else _sdf(block)
+        return _mol2(blocks[frame or 0])
     except (ValueError, KeyError, IndexError) as error:
-        raise InputError(f"{path} cannot be read as {kind[1:]}: {error}; is it of that type, and whole?") from error
-
-
-def _sdf(block: str) -> ase.Atoms:
-    from ase.io.sdf import read_sdf
-
-    atoms: ase.Atoms = read_sdf(io.StringIO(block))
-    charges = [int(q) for line in block.splitlines() if line.startswith("M  CHG") for q in line.split()[4::2]]
-    if charges:
-        atoms.info["charge"] = float(sum(charges))
-    if not atoms.positions[:, 2].any() and len(atoms) > 3:
-        note("all atoms lie in one plane: a drawing is no geometry, relax it first")
-    return atoms
+        raise InputError(f"{path} cannot be read as mol2: {error}; is it of that type, and whole?") from error
 
 
 def _mol2(block: str) -> ase.Atoms:

@@ -76,7 +76,7 @@ def vib(
         ),
     ] = "all",
     temperature: Annotated[
-        float, typer.Option("--temperature", "-t", metavar="K", help="Temperature of the thermochemistry in K.")
+        float, typer.Option("--temperature", "-T", metavar="K", help="Temperature of the thermochemistry in K.")
     ] = 298.15,
     pressure: Annotated[
         float, typer.Option("--pressure", metavar="BAR", help="Pressure of the thermochemistry in bar.")

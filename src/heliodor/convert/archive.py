@@ -26,7 +26,7 @@ MAX_PICKLE = 16 * 2**20
 MAX_MEMBERS = 10_000
 MAX_DIRECTORY = 4 * 2**20
 MAX_DEPTH = 24
-MAX_MODULES = 10_000
+MAX_MODULES = 40_000
 MAX_DIMENSIONS = 8
 
 _MEMBER = re.compile(r"(?P<root>[^/\\\0]{1,200})/(?P<rest>data\.pkl|byteorder|version|data/\d{1,9}|\.[a-z_/]{1,40})")
@@ -105,21 +105,25 @@ def state_dict(module: Any) -> dict[str, Tensor]:
         CheckpointError: not a module, or modules nested deeper, or more of them, than any model has.
     """
     flat: dict[str, Tensor] = {}
-    count = 0
+    count, held = 0, 0
 
     def walk(current: Any, prefix: str, depth: int) -> None:
-        nonlocal count
-        count += 1
-        if depth > MAX_DEPTH or count > MAX_MODULES or len(flat) > MAX_MODULES:
-            raise CheckpointError("the file holds more, or more deeply nested, modules than any model has")
+        nonlocal count, held
         if not isinstance(current, Stub) or not isinstance(current.state, dict):
             raise CheckpointError(f"the file holds no module where one should be ({prefix or 'the model itself'})")
         transient = _members(current.state.get("_non_persistent_buffers_set"))
-        for group in ("_parameters", "_buffers"):
-            for key, value in _mapping(current.state.get(group)).items():
-                if isinstance(value, Tensor) and key not in transient:
-                    flat[f"{prefix}{key}"] = value
-        for key, value in _mapping(current.state.get("_modules")).items():
+        groups = [_mapping(current.state.get(group)) for group in ("_parameters", "_buffers", "_modules")]
+        # what is mentioned often is there often: a small file can be a large tree
+        count += 1 + sum(map(len, groups))
+        if depth > MAX_DEPTH or count > MAX_MODULES:
+            raise CheckpointError("the file holds more, or more deeply nested, modules than any model has")
+        for key, value in (item for group in groups[:2] for item in group.items()):
+            if isinstance(value, Tensor) and key not in transient:
+                flat[f"{prefix}{key}"] = value
+                held += value.numel() * value.element_size()
+        if held > 2 * MAX_BYTES:
+            raise CheckpointError("the file holds the same numbers over and over, as no model does")
+        for key, value in groups[2].items():
             # generated code, of which the reader keeps nothing; it holds no numbers of its own
             if value is not None and not class_name(value).startswith("torch.fx."):
                 walk(value, f"{prefix}{key}.", depth + 1)
@@ -160,10 +164,12 @@ def _mapping(value: Any) -> dict[Any, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _members(value: Any) -> tuple[str, ...]:
+def _members(value: Any) -> frozenset[str]:
     """The words in a pickled set."""
     items = value.arguments[0] if isinstance(value, Stub) and value.arguments else ()
-    return tuple(item for item in items if isinstance(item, str)) if isinstance(items, (list, tuple)) else ()
+    if not isinstance(items, (list, tuple)):
+        return frozenset()
+    return frozenset(item for item in items if isinstance(item, str))
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,6 +23,8 @@ from heliodor.convert.pickled import Stub
 from heliodor.errors import CheckpointError
 
 MAX_ELEMENT = 118
+MAX_NUMBERS = 2**27
+"""Of all tensors together, 1 GB in float64: a small file may name the same bytes many times."""
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -108,6 +110,8 @@ def take(state: dict[str, Tensor], shapes: Shapes, harmless: Callable[[str, Tens
     Raises:
         CheckpointError: missing, of another shape, not finite, or something left that is not harmless.
     """
+    if sum(math.prod(shape) for shape in shapes.values()) > MAX_NUMBERS:
+        raise CheckpointError("it has more parameters than any model")
     tensors = {}
     for key, shape in shapes.items():
         if key not in state:
@@ -159,7 +163,10 @@ def _heads(model: Stub) -> tuple[str, ...]:
 
 def _check_head(heads: tuple[str, ...], head: str | None) -> None:
     if head is None and len(heads) > 1:
-        raise CheckpointError(f"it holds several levels of theory: choose one with head=, of {', '.join(heads)}")
+        raise CheckpointError(
+            f"it holds several levels of theory, {', '.join(heads)}: choose one with heliodor.load(..., head=) or "
+            "'heliodor models import FILE --head'"
+        )
     if head is not None and head not in heads:
         raise CheckpointError(f"it has no head {head!r}, only {', '.join(heads)}")
 
@@ -183,7 +190,8 @@ def network_values(model: Stub, state: dict[str, Tensor]) -> dict[str, Any]:
     Raises:
         CheckpointError: something that heliodor does not compute.
     """
-    numbers = tuple(int(z) for z in state["atomic_numbers"].reshape(-1))
+    # no more than can be right: of a hundred million of them no list is made
+    numbers = tuple(int(z) for z in state["atomic_numbers"].reshape(-1)[: MAX_ELEMENT + 1])
     if not numbers or numbers != tuple(sorted(set(numbers))) or not 0 < numbers[0] <= numbers[-1] <= MAX_ELEMENT:
         raise CheckpointError("its list of elements is not one")
     layers = checks.layers(model)

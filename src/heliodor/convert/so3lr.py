@@ -22,6 +22,11 @@ from heliodor.potentials.so3lr import SO3LR, SO3LRConfig
 MAX_BYTES = 64 * 2**20
 MAX_DEPTH = 12
 MAX_ARRAYS = 1000
+MAX_INSTRUCTIONS = 50_000
+"""Some ten times what the official file needs."""
+
+MAX_TUPLES = 5000
+"""As many levels of nesting, were they in one another, still fit the C stack where `hash` walks down a key."""
 
 # ruff: noqa: SIM905 (a list literal of these would be thirty lines)
 
@@ -113,9 +118,7 @@ def read_parameters(path: str | Path) -> dict[str, np.ndarray]:
         raise CheckpointError(f"{path} is larger than any SO3LR parameter file")
     try:
         content = path.read_bytes()
-        strange = {opcode.name for opcode, _, _ in pickletools.genops(content)} - _OPCODES
-        if strange:
-            raise CheckpointError(f"it uses pickle instructions SO3LR parameters never need ({', '.join(strange)})")
+        _check_instructions(content)
         tree = _Unpickler(io.BytesIO(content)).load()
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
@@ -128,6 +131,16 @@ def read_parameters(path: str | Path) -> dict[str, np.ndarray]:
     flat: dict[str, np.ndarray] = {}
     _flatten(tree["params"], "", flat)
     return flat
+
+
+def _check_instructions(content: bytes) -> None:
+    tuples = 0
+    for count, (opcode, _, _) in enumerate(pickletools.genops(content)):
+        if opcode.name not in _OPCODES:
+            raise CheckpointError(f"it uses a pickle instruction SO3LR parameters never need ({opcode.name})")
+        tuples += opcode.name.startswith("TUPLE")
+        if count > MAX_INSTRUCTIONS or tuples > MAX_TUPLES:
+            raise CheckpointError("its pickle is longer than that of SO3LR parameters")
 
 
 def _flatten(tree: dict[str, Any], prefix: str, flat: dict[str, np.ndarray]) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from heliodor.physics.tables import COULOMB
 from heliodor.potential import Potential, Prediction
+from heliodor.potentials.committee import Committee, evaluate_members
 from heliodor.potentials.so3lr import SO3LR
 from heliodor.system import System
 
@@ -27,10 +28,17 @@ def own_shares(
 ) -> Float[Tensor, "B"] | None:
     """Wolf's self term -½ V(R) Σ q_i² of each structure, eV; None for models that have no such term.
 
+    That of a committee is the mean over its members, each of which is evaluated for its own charges.
+
     Args:
         prediction: of that potential for that system, at that cutoff.
         cutoff: R in Å.
     """
+    if isinstance(potential, Committee):
+        parts = evaluate_members(potential, system, forces=False)
+        shares = [own_shares(m, system, p, cutoff) for m, p in zip(potential.members, parts, strict=True)]
+        known = [share for share in shares if share is not None]
+        return torch.stack(known).mean(0) if len(known) == len(shares) else None
     if not isinstance(potential, SO3LR) or cutoff is None or prediction.charges is None:
         return None
     edge = COULOMB * math.erf(cutoff / potential.config.electrostatic_damping) / cutoff

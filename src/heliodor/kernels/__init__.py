@@ -62,6 +62,18 @@ def choose_kernels(potential: Potential, device: torch.device, name: str) -> str
     return NUMBA
 
 
+def will_compile(potential: Potential) -> bool:
+    """Whether the first evaluation has to compile the kernel, which takes some ten seconds once on a machine."""
+    if potential.kernels != NUMBA:
+        return False
+    from pathlib import Path
+
+    from heliodor.kernels.cpu import loops
+
+    kept = Path(str(loops.convolve.stats.cache_path))
+    return not any(kept.glob("loops.convolve-*.nbi"))
+
+
 def _known(potential: Potential, device: torch.device) -> list[str]:
     """Kernels written for this model on this device, whether or not what they need is installed."""
     from heliodor.potentials.mace import MACE

@@ -19,7 +19,7 @@ from numba import njit
 _FAST = {"reassoc", "contract", "nsz", "arcp", "afn"}
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any]) -> Any:
     """Compile when first called, and keep the result on the disk where some place can be written."""
     bare = inspect.unwrap(function)  # from run-time type checks, which Numba cannot compile
     options: dict[str, Any] = {"nogil": True, "fastmath": _FAST, "error_model": "numpy"}
@@ -63,7 +63,7 @@ def harmonics_pullback(x, y, z, d):  # type: ignore[no-untyped-def]
     gy = _S3 * d[2] + _S15 * (x * d[5] + z * d[7]) + 2.0 * _S5 * y * d[6]
     gz = _S3 * d[3] + _S15 * (x * d[4] + y * d[7]) - _S5 * z * d[6] + _S15 * z * d[8]
     gx += _S35_8 * 3.0 * (zz - xx) * d[9] + _S105 * y * z * d[10] + _S21_8 * (4.0 * yy - 3.0 * xx - zz) * d[11]
-    gx += -3.0 * _S7 * x * y * d[12] - 2.0 * _S21_8 * x * z * d[13] - _S105 * x * y * d[14] - 6.0 * _S35_8 * x * z * d[15]
+    gx -= x * (3.0 * _S7 * y * d[12] + 2.0 * _S21_8 * z * d[13] + _S105 * y * d[14] + 6.0 * _S35_8 * z * d[15])
     gy += _S105 * x * z * d[10] + 8.0 * _S21_8 * y * (x * d[11] + z * d[13])
     gy += 1.5 * _S7 * (2.0 * yy - xx - zz) * d[12] + 0.5 * _S105 * (zz - xx) * d[14]
     gz += 6.0 * _S35_8 * x * z * d[9] + _S105 * x * y * d[10] - 2.0 * _S21_8 * x * z * d[11]

@@ -168,15 +168,20 @@ class _Energies(torch.autograd.Function):
     def forward(ctx: Any, vectors: Tensor, kernel: MACEKernel, species: Tensor, i: Tensor, j: Tensor) -> Tensor:
         energies, ctx.kept = kernel.forward(vectors, species, i, j)
         ctx.kernel, ctx.count = kernel, len(vectors)
-        # a distance that is not a number is no edge, and would pass for atoms far apart
-        ctx.broken = not bool(vectors.sum().isfinite())
-        return energies.fill_(torch.nan) if ctx.broken else energies
+        ctx.broken = None
+        if not bool(vectors.sum().isfinite()):
+            # a distance that is not a number is no edge, and would pass for atoms far apart
+            ctx.broken = ~vectors.isfinite().all(-1)
+            energies[torch.cat([i[ctx.broken], j[ctx.broken]])] = torch.nan
+        return energies
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, pull: Tensor) -> tuple[Tensor, None, None, None, None]:
         gradient = ctx.kernel.backward(pull.contiguous(), ctx.kept, ctx.count)
-        return gradient.fill_(torch.nan) if ctx.broken else gradient, None, None, None, None
+        if ctx.broken is not None:
+            gradient[ctx.broken] = torch.nan
+        return gradient, None, None, None, None
 
 
 def _spans(species: Tensor) -> list[tuple[int, slice]]:
