@@ -42,10 +42,6 @@ TIMED = (KERNEL, REFERENCE, "mace-torch", KOKKOS, SERIAL)
 WARMUP = 3
 """Calls before the first that is timed: TorchScript rewrites its code in these."""
 
-WAIT = {"OMP_WAIT_POLICY": "PASSIVE"}
-"""Idle workers must not spin while another one is timed."""
-
-
 class Worker:
     """One implementation with one model and system, in a process of its own."""
 
@@ -56,7 +52,7 @@ class Worker:
         script = Path(__file__).resolve().parent / "mace_implementations.py"
         command = [python, str(script), name, str(file), system, str(options.structures), str(options.threads)]
         threads = str(options.threads)
-        environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, **WAIT}
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
         # what a worker says about itself is wanted only where it dies
         self.errors = (options.output.parent / f"{options.output.name}.log").open("a")
         self.process = subprocess.Popen(
