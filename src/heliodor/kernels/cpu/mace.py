@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from heliodor.kernels.cpu import loops
+from heliodor.kernels.cpu import loops, products
 from heliodor.kernels.cpu.tables import Convolution, tables
 from heliodor.kernels.cpu.threads import blocks, run
 from heliodor.neighbors import Neighbors
@@ -29,7 +29,6 @@ class MACEKernel:
         self._model = tables(model, model.dtype)
         self._index = model.network.index.cpu()
         self._cutoff = model.cutoff
-        self._dtype = model.dtype
 
     @property
     def spline_error(self) -> float:
@@ -149,7 +148,7 @@ class MACEKernel:
     def _multiply(self, layer: int, ranges: list[tuple[int, int]], z: np.ndarray, a: Tensor) -> Tensor:
         p = self._model.products[layer]
         out = a.new_empty(p.components, *a.shape[1:])
-        run(loops.multiply, ranges, z, a.numpy(), p.pairs, p.terms, p.coefficients, out.numpy())
+        run(products.multiply, ranges, z, a.numpy(), p.pairs, p.terms, p.coefficients, out.numpy())
         return out
 
     def _multiply_back(
@@ -157,7 +156,7 @@ class MACEKernel:
     ) -> Tensor:
         p = self._model.products[layer]
         out = torch.zeros_like(a)
-        run(loops.multiply_back, ranges, z, a.numpy(), p.pairs, p.terms, p.coefficients, pull.numpy(), out.numpy())
+        run(products.multiply_back, ranges, z, a.numpy(), p.pairs, p.terms, p.coefficients, pull.numpy(), out.numpy())
         return out
 
 

@@ -42,7 +42,7 @@ class Convolution:
 
 @dataclass(frozen=True)
 class Products:
-    """Symmetric products to several degrees at once: see `heliodor.kernels.cpu.loops.multiply`."""
+    """Symmetric products to several degrees at once: see `heliodor.kernels.cpu.products.multiply`."""
 
     pairs: np.ndarray
     terms: np.ndarray
@@ -111,8 +111,8 @@ def splines(layer: Layer, frequency: Tensor, dtype: torch.dtype) -> tuple[np.nda
 
 
 def _with_slopes(functions: Callable[[Tensor], Tensor], r: Tensor) -> tuple[Tensor, Tensor]:
-    """Values [n, F] at r [n] and their derivatives by it: differentiated twice backwards, where forward mode would make
-    torch import its compiler."""
+    """Values [n, F] at r [n] and their derivatives by it."""
+    # differentiated twice backwards: forward mode would make torch import its compiler, which takes seconds
     with torch.enable_grad():
         r = r.detach().requires_grad_()
         values = functions(r)
