@@ -1,6 +1,7 @@
 """MACE against its reference code, and what must hold for any such model."""
 
 import lzma
+from dataclasses import replace
 from pathlib import Path
 
 import ase
@@ -11,7 +12,8 @@ from ase.build import molecule
 
 import heliodor
 from heliodor.checkpoint import load_checkpoint, save_checkpoint
-from heliodor.convert.mace import convert_mace
+from heliodor.convert.mace import build_mace, convert_mace
+from heliodor.convert.mace_file import read_mace
 from heliodor.errors import CheckpointError, ModelError
 from heliodor.fetch import import_model
 from heliodor.potential import evaluate_system
@@ -182,15 +184,13 @@ def test_numbers_of_couplings(out, paths, monomial, entries, independent):
 
 def test_our_couplings_are_those_of_the_file(official):
     """Not only of the same span: path by path, so that weights can be taken over."""
-    from heliodor.convert.mace_file import read_mace
-
     tensors = read_mace(official("tensor")).tensors
     for degree in (0, 1, 2):
         for order in (1, 2, 3):
             name = f"products.0.symmetric_contractions.contractions.{degree}.U_matrix_{order}"
             theirs = tensors[name].numpy()
             ours = product_couplings(3, order, degree)
-            np.testing.assert_allclose(ours if degree else ours[0], theirs, atol=1e-6)  # stored from float32
+            np.testing.assert_allclose(ours if degree else ours[0], theirs, atol=1e-13)
 
 
 def test_paths_of_the_published_models():
@@ -219,3 +219,17 @@ def test_a_head_by_name(official, tmp_path, monkeypatch):
         compare(model, atoms, expected)
     with pytest.raises(ModelError, match="no heads"):
         heliodor.load("heliodor-mini", head="ccsd")
+
+
+def test_the_factor_of_the_radial_basis_is_the_file_s(official):
+    file = read_mace(official("vector"))
+    models = []
+    for name in ("radial_embedding.bessel_fn.prefactor", "interactions.{}.conv_tp_weights.layer0.weight"):
+        tensors = dict(file.tensors)
+        for key in {name.format(t) for t in (0, 1)}:
+            tensors[key] = 1.25 * tensors[key]
+        models.append(build_mace(replace(file, tensors=tensors), "x"))
+    atoms, _ = reference("vector", "water")
+    a, b = (heliodor.evaluate(model, atoms).terms["mace"] for model in models)
+    assert float(a) == pytest.approx(float(b), abs=1e-13)
+    assert float(a) != pytest.approx(float(reference("vector", "water")[1]["interaction_energy"][0]), abs=1e-3)

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from heliodor.convert.mace_file import MACEFile, read_mace
 from heliodor.errors import CheckpointError
-from heliodor.potentials.couplings import convolution_paths, monomials
-from heliodor.potentials.mace import MACE, MACEConfig, ways_to
+from heliodor.potentials.couplings import convolution_paths, monomials, ways_to
+from heliodor.potentials.mace import MACE, MACEConfig
 
 
 def convert_mace(path: str | Path, head: str | None = None) -> MACE:
@@ -104,6 +104,8 @@ def convert_network(
         "embedding": tensors["node_embedding.linear.weight"].view(n, k),
         "frequency": tensors["radial_embedding.bessel_fn.bessel_weights"],
     }
+    # the file's factor of the Bessel functions, by ours
+    prefactor = tensors["radial_embedding.bessel_fn.prefactor"] / math.sqrt(2.0 / float(values["r_max"]))
     products = []
     for t, goes in enumerate(degrees):
         here, there = f"interactions.{t}", f"layers.{t}"
@@ -112,6 +114,7 @@ def convert_network(
             state[f"{there}.up.{degree}"] = block
         for number in range(len(values["radial_hidden"]) + 1):
             state[f"{there}.radial.{number}"] = tensors[f"{here}.conv_tp_weights.layer{number}.weight"]
+        state[f"{there}.radial.0"] = state[f"{there}.radial.0"] * prefactor
         mix = tensors[f"{here}.linear.weight"].view(-1, k, k)
         first = 0
         for degree, ways in enumerate(ways_to(convolution_paths(came, l_max, l_max))):

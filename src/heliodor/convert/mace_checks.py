@@ -14,6 +14,7 @@ from torch import Tensor
 from heliodor.convert.archive import attribute, class_name
 from heliodor.convert.pickled import Name, Stub
 from heliodor.errors import CheckpointError
+from heliodor.potentials.couplings import convolution_paths
 
 L_MAX = 3
 CORRELATION = 3
@@ -65,9 +66,7 @@ def layers(model: Stub) -> int:
 
 def energy_ends(count: int) -> dict[str, tuple[str, ...]]:
     """Classes of the parts that make an energy of the features of so many layers."""
-    linear: dict[str, tuple[str, ...]] = {
-        f"readouts.{t}": (f"{BLOCKS}LinearReadoutBlock",) for t in range(count - 1)
-    }
+    linear: dict[str, tuple[str, ...]] = {f"readouts.{t}": (f"{BLOCKS}LinearReadoutBlock",) for t in range(count - 1)}
     return linear | {
         f"readouts.{count - 1}": (f"{BLOCKS}NonLinearReadoutBlock",),
         "atomic_energies_fn": (f"{BLOCKS}AtomicEnergiesBlock",),
@@ -172,18 +171,6 @@ def separate_degrees(value: Any) -> list[tuple[int, int]]:
     return found
 
 
-def paths(max_degree: int) -> list[tuple[int, int, int]]:
-    """(l3, l1, l2) of the convolution in the order of its weights, for features up to `max_degree` (section 2.5)."""
-    span = range(L_MAX + 1)
-    return [
-        (l3, l1, l2)
-        for l3 in span
-        for l1 in range(max_degree + 1)
-        for l2 in span
-        if abs(l1 - l2) <= l3 <= l1 + l2 and (l1 + l2 + l3) % 2 == 0
-    ]
-
-
 def check_convolution(block: Any, channels: int, max_degree: int) -> None:
     """The paths of ``conv_tp``, their order and their factors sqrt(2 l3 + 1).
 
@@ -196,12 +183,13 @@ def check_convolution(block: Any, channels: int, max_degree: int) -> None:
         refuse("a convolution of other features")
     try:
         found = [
-            ((out[i3][1], one[i1][1], two[i2][1]), i3, mode, has_weight, weight)
+            ((one[i1][1], two[i2][1], out[i3][1]), i3, mode, has_weight, weight)
             for i1, i2, i3, mode, has_weight, weight, *_ in _instructions(product)
         ]
     except (TypeError, ValueError, IndexError):
         raise CheckpointError("the file's convolution cannot be read") from None
-    expected = [(path, index, "uvu", True, math.sqrt(2 * path[0] + 1)) for index, path in enumerate(paths(max_degree))]
+    paths = convolution_paths(max_degree, L_MAX, L_MAX)
+    expected = [(path, index, "uvu", True, math.sqrt(2 * path[2] + 1)) for index, path in enumerate(paths)]
     if not _agree(found, expected):
         refuse("a convolution with other paths")
 

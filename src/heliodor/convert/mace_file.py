@@ -21,6 +21,7 @@ from heliodor.convert.archive import Archive, attribute, class_name, read_archiv
 from heliodor.convert.mace_checks import CORRELATION, L_MAX, MAX_CHANNELS, MAX_DEGREE, refuse
 from heliodor.convert.pickled import Stub
 from heliodor.errors import CheckpointError
+from heliodor.potentials.couplings import convolution_paths, ways_to
 
 MAX_ELEMENT = 118
 MAX_NUMBERS = 2**27
@@ -289,7 +290,7 @@ def network_shapes(config: dict[str, Any], state: dict[str, Tensor], last: int) 
     }
     for t in range(config["n_layers"]):
         degree_in, degree_out = (0 if t == 0 else top), (top if t < config["n_layers"] - 1 else last)
-        block, count = f"interactions.{t}", len(checks.paths(degree_in))
+        block, count = f"interactions.{t}", len(convolution_paths(degree_in, L_MAX, L_MAX))
         widths = (config["n_bessel"], *config["radial_hidden"], count * k)
         for m, pair in enumerate(itertools.pairwise(widths)):
             shapes[f"{block}.conv_tp_weights.layer{m}.weight"] = pair
@@ -344,7 +345,7 @@ def check_network(model: Stub, config: dict[str, Any], last: int) -> None:
         residual = t > 0 or config["residual_first"]
         block = f"interactions.{t}"
         checks.check_convolution(attribute(model, block), k, degree_in)
-        counts = [sum(path[0] == d for path in checks.paths(degree_in)) for d in range(L_MAX + 1)]
+        counts = [len(ways) for ways in ways_to(convolution_paths(degree_in, L_MAX, L_MAX))]
         linear(f"{block}.linear_up", up_to(degree_in), up_to(degree_in))
         linear(f"{block}.linear", [(k * c, d) for d, c in enumerate(counts)], up_to(L_MAX))
         source, target = (degree_in, min(degree_in, degree_out)) if residual else (L_MAX, L_MAX)

@@ -74,6 +74,11 @@ def convolution_paths(in_max: int, edge_max: int, out_max: int) -> list[tuple[in
     ]
 
 
+def ways_to(paths: list[tuple[int, int, int]]) -> list[list[int]]:
+    """Which paths lead to each degree of the messages."""
+    return [[p for p, path in enumerate(paths) if path[2] == degree] for degree in range(paths[-1][2] + 1)]
+
+
 @cache
 def product_couplings(l_max: int, order: int, out: int) -> np.ndarray:
     """All ways to couple `order` copies of degrees 0..l_max to one: [2 out + 1, S, ..., S, paths], S = (l_max+1)².

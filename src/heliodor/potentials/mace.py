@@ -19,7 +19,7 @@ from heliodor.errors import ModelError
 from heliodor.neighbors import Neighbors
 from heliodor.potential import Potential, Terms
 from heliodor.potentials.angular import component_harmonics
-from heliodor.potentials.couplings import convolution_paths, product_monomials, wigner_3j
+from heliodor.potentials.couplings import convolution_paths, product_monomials, ways_to, wigner_3j
 from heliodor.potentials.radial import bessel_basis
 from heliodor.system import System
 
@@ -91,6 +91,8 @@ class MACE(Potential):
     """
 
     isolated: Tensor
+    scale: Tensor
+    shift: Tensor
 
     def __init__(self, config: MACEConfig) -> None:
         super().__init__()
@@ -106,9 +108,6 @@ class MACE(Potential):
         self.register_buffer("scale", torch.ones((), dtype=torch.float64))
         self.register_buffer("shift", torch.zeros((), dtype=torch.float64))
         self._keep_isolated()
-
-    scale: Tensor
-    shift: Tensor
 
     def forward(self, system: System, neighbors: Neighbors) -> Terms:
         """Per-atom interaction energies, and those of the isolated atoms, eV."""
@@ -336,11 +335,6 @@ class Product(nn.Module):
             coupled = (product @ coefficients.flatten(1)).view(*a.shape[:2], *coefficients.shape[1:])
             result = result + torch.einsum("nkmp,npk->nkm", coupled, weight[species])
         return result
-
-
-def ways_to(paths: list[tuple[int, int, int]]) -> list[list[int]]:
-    """Which paths lead to each degree of the messages."""
-    return [[p for p, path in enumerate(paths) if path[2] == degree] for degree in range(paths[-1][2] + 1)]
 
 
 def _weights(*shape: int) -> nn.Parameter:
