@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.interpolate import CubicSpline  # type: ignore[import-untyped]
-from scipy.optimize import brentq  # type: ignore[import-untyped]
+from scipy.interpolate import CubicSpline
+from scipy.optimize import brentq
 
 from heliodor.errors import InputError
 from heliodor.scan.result import Scan

@@ -1,0 +1,1 @@
+"""One file per format: its frames, and what it says of the run."""

@@ -1,0 +1,158 @@
+"""H5MD files, heliodor's or others', finished, growing or left by a killed run: hyperslabs, nothing else in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ase
+import h5py
+import numpy as np
+
+from heliodor.dynamics.files.h5md_read import open_for_reading
+from heliodor.errors import InputError
+from heliodor.topology import Topology, topology_of
+
+ELEMENTS = {"velocities": "velocity", "charges": "charge", "hirshfeld_ratios": "hirshfeld_ratio"}
+"""H5MD's names."""
+
+NAMES = {
+    "names": "atom_name",
+    "residue_names": "residue_name",
+    "residue_numbers": "residue_number",
+    "chains": "chain",
+}
+"""Of a topology's arrays, beside ``species``."""
+
+
+@dataclass(frozen=True, eq=False)
+class H5MDSource:
+    """Frames of one particles group."""
+
+    path: Path
+    group: str
+    column: int | None
+    """Of the observables, where the file holds several structures."""
+
+    def read(self, frames: np.ndarray, atoms: np.ndarray | None, wanted: Collection[str]) -> dict[str, np.ndarray]:
+        # opened for each block: a file that grows shows what is new, and no handle crosses a fork
+        with open_for_reading(self.path) as file:
+            group = file[self.group]
+            found = {"positions": _rows(group["position/value"], frames, atoms)}
+            if "edges" in group["box"]:
+                found["cell"] = _cells(group["box/edges"], frames)
+            for name in wanted:
+                if name == "energy":
+                    energy = _rows(file["observables/potential_energy/value"], frames, None)
+                    found[name] = energy if self.column is None else energy[:, self.column]
+                else:
+                    found[name] = _rows(group[ELEMENTS[name]]["value"], frames, atoms)
+        return found
+
+
+def _rows(data: h5py.Dataset, frames: np.ndarray, atoms: np.ndarray | None) -> np.ndarray:
+    """Frames of a dataset in float64; contiguous reads, as HDF5 is slow at picking."""
+    if len(frames) == 0:
+        return np.empty((0, *data.shape[1:]))
+    first, last = int(frames[0]), int(frames[-1]) + 1
+    stride = int(frames[1] - frames[0]) if len(frames) > 1 else 1
+    if len(frames) > 1 and not (np.diff(frames) == stride).all():
+        return np.concatenate([_rows(data, frames[k : k + 1], atoms) for k in range(len(frames))])
+    if atoms is None or len(atoms) == 0:
+        rows = data[first:last:stride]
+        return rows.astype(np.float64) if atoms is None else rows[:, :0].astype(np.float64)
+    low, high = int(atoms.min()), int(atoms.max()) + 1
+    return data[first:last:stride, low:high][:, atoms - low].astype(np.float64)
+
+
+def _cells(edges: h5py.Group | h5py.Dataset, frames: np.ndarray) -> np.ndarray:
+    """[K, 3, 3]; H5MD allows cells that do not change and cells given by lengths."""
+    if isinstance(edges, h5py.Dataset):
+        value = np.broadcast_to(edges[()], (len(frames), *edges.shape)).astype(np.float64)
+    else:
+        value = _rows(edges["value"], frames, None)
+    if value.ndim == 2:
+        value = value[:, :, None] * np.eye(3)
+    return value
+
+
+def describe(path: Path, structure: int) -> dict[str, Any]:
+    """The fields of a `Trajectory` of this file, but for its path.
+
+    Raises:
+        InputError: not H5MD, no such structure, no complete frame, units unknown.
+    """
+    with open_for_reading(path) as file:
+        if "particles" not in file:
+            raise InputError(f"{path} is not an H5MD trajectory: it has no particles group")
+        names = sorted(file["particles"], key=lambda name: int(name.rpartition("_")[2]) if "_" in name else 0)
+        if not 0 <= structure < len(names):
+            raise InputError(f"{path} holds {len(names)} structure(s); there is no structure {structure}")
+        group = file[f"particles/{names[structure]}"]
+        if "position" not in group or "species" not in group:
+            raise InputError(f"{path} holds no positions or no elements (position, species) of {names[structure]}")
+        _check_units(path, group)
+        elements = [group[name] for name in ("position", *ELEMENTS.values()) if name in group]
+        step, time = group["position/step"][:], group["position/time"][:].astype(np.float64)
+        length = min([len(step), len(time), *(len(element["value"]) for element in elements)])
+        # steps not written yet hold a negative fill value
+        good = np.flatnonzero(step[:length] >= 0)
+        count = int(good[-1]) + 1 if len(good) else 0
+        if count == 0:
+            raise InputError(f"{path} holds no complete frame")
+        unit = str(group["position/time"].attrs.get("unit", "fs"))
+        if unit not in ("fs", "ps"):
+            raise InputError(f"{path}: times are in {unit!r}, which is not known here (fs, ps)")
+        holds = {name for name, element in ELEMENTS.items() if element in group}
+        selected = "id" in group
+        if "observables/potential_energy" in file and not selected:
+            holds.add("energy")
+        numbers = group["species"][:].astype(np.int64)
+        boundary = np.asarray(group["box"].attrs["boundary"], dtype="S8")
+        pbc = np.array([value == b"periodic" for value in boundary])
+        # charge and spin are those of the whole structure
+        electrons = {} if selected else {"charge": group.attrs.get("charge"), "spin": group.attrs.get("spin")}
+        source = H5MDSource(path, f"particles/{names[structure]}", structure if len(names) > 1 else None)
+        settings = dict(file["heliodor"].attrs) if "heliodor" in file else {}
+        masses = group["mass"][:].astype(np.float64) if "mass" in group else None
+        stored = {field: group[key][:] for field, key in NAMES.items() if key in group}
+        bonds = group["bonds"][:].astype(np.int64) if "bonds" in group else None
+    first = source.read(np.array([0]), None, ())
+    frame = ase.Atoms(numbers, first["positions"][0], masses=masses, pbc=pbc)
+    if "cell" in first:
+        frame.cell = first["cell"][0]
+    lost = length - count if length > count else 0
+    return {
+        "topology": _topology(frame, stored, bonds),
+        "masses": frame.get_masses(),
+        "pbc": pbc,
+        "time": time[:count] * (1000.0 if unit == "ps" else 1.0),
+        "holds": frozenset(holds),
+        "source": source,
+        "charge": None if electrons.get("charge") is None else float(electrons["charge"]),
+        "spin": None if electrons.get("spin") is None else int(electrons["spin"]),
+        "settings": settings,
+        "origin": "names and bonds from the file" if stored else "bonds by distance in the first frame",
+        "notes": (f"{lost} frame(s) at the end of the file are incomplete and left out",) if lost else (),
+    }
+
+
+def _topology(frame: ase.Atoms, stored: dict[str, np.ndarray], bonds: np.ndarray | None) -> Topology:
+    keys = {"names": "atom_name", "residue_names": "residue_name", "chains": "chain"}
+    for field, values in stored.items():
+        if field in keys:
+            frame.set_array(keys[field], np.char.decode(values.astype("S"), "utf-8"))
+        else:
+            frame.set_array("residue_number", values.astype(np.int64))
+    return topology_of(frame, bonds)
+
+
+def _check_units(path: Path, group: h5py.Group) -> None:
+    for name, known in (("position", ("Angstrom", "angstrom", "Å")), ("velocity", ("Angstrom fs-1",))):
+        if name in group:
+            unit = group[name]["value"].attrs.get("unit")
+            unit = unit.decode() if isinstance(unit, bytes) else unit
+            if unit is not None and str(unit) not in known:
+                raise InputError(f"{path}: {name} is in {unit}, and only {known[0]} is read; convert the file")

@@ -1,0 +1,117 @@
+"""Files of other programs (DCD, XTC, TRR, NetCDF ...), which hold no elements: MDTraj reads them with a topology."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ase
+import numpy as np
+
+from heliodor.dynamics.files.dcd import AKMA
+from heliodor.errors import InputError
+from heliodor.topology import topology_of
+from heliodor.trajectory.foreign import NANOMETRE, mdtraj, to_mdtraj
+
+SUFFIXES = (".dcd", ".xtc", ".trr", ".nc", ".ncdf", ".netcdf", ".lammpstrj", ".binpos", ".mdcrd")
+
+
+@dataclass(frozen=True, eq=False)
+class OtherSource:
+    """Frames that MDTraj reads."""
+
+    path: Path
+    topology: Any
+    """Of MDTraj."""
+
+    def read(self, frames: np.ndarray, atoms: np.ndarray | None, wanted: Collection[str]) -> dict[str, np.ndarray]:
+        positions, cells = [], []
+        with mdtraj().open(str(self.path)) as file:
+            for first, count in _runs(frames):
+                file.seek(int(first))
+                part = file.read_as_traj(self.topology, n_frames=int(count))
+                positions.append(part.xyz if atoms is None else part.xyz[:, atoms])
+                if part.unitcell_vectors is not None:
+                    cells.append(part.unitcell_vectors)
+        if sum(map(len, positions)) != len(frames):
+            raise InputError(f"{self.path} ends before frame {int(frames[-1])}")
+        found = {"positions": NANOMETRE * np.concatenate(positions).astype(np.float64)}
+        if cells:
+            found["cell"] = NANOMETRE * np.concatenate(cells).astype(np.float64)
+        return found
+
+
+def describe(path: Path, atoms: ase.Atoms) -> dict[str, Any]:
+    """The fields of a `Trajectory` of this file, but for its path.
+
+    Args:
+        atoms: a structure with the same atoms in the same order.
+
+    Raises:
+        InputError: not readable, another number of atoms, no frames.
+        MissingExtraError: MDTraj is not installed.
+    """
+    topology = topology_of(atoms)
+    source = OtherSource(path, to_mdtraj(topology))
+    try:
+        with mdtraj().open(str(path)) as file:
+            count = len(file)
+        if count == 0:
+            raise InputError(f"{path} holds no frame")
+        first = source.read(np.array([0]), None, ())
+        time, notes = _times(path, source, count)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{path} cannot be read with a topology of {len(atoms)} atoms: {' '.join(str(error).split())[:200]}"
+        ) from None
+    if first["positions"].shape[1] != len(atoms):
+        raise InputError(
+            f"{path} has frames of {first['positions'].shape[1]} atoms and the topology has {len(atoms)}: give the "
+            "structure that was simulated"
+        )
+    return {
+        "topology": topology,
+        "masses": atoms.get_masses(),
+        "pbc": np.full(3, "cell" in first),
+        "time": time,
+        "holds": frozenset(),
+        "source": source,
+        "charge": atoms.info.get("charge"),
+        "spin": atoms.info.get("spin"),
+        "origin": "names from the topology, bonds by distance in it",
+        "notes": notes,
+    }
+
+
+def _runs(frames: np.ndarray) -> list[tuple[int, int]]:
+    """First frame and length of stretches without gaps."""
+    if len(frames) == 0:
+        return []
+    breaks = np.flatnonzero(np.diff(frames) != 1) + 1
+    return [(int(part[0]), len(part)) for part in np.split(frames, breaks)]
+
+
+def _times(path: Path, source: OtherSource, count: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    """fs of each frame."""
+    if path.suffix.lower() == ".dcd":
+        with path.open("rb") as file:
+            header = file.read(48)
+        first, every = struct.unpack("<2i", header[12:20])
+        step = struct.unpack("<f", header[44:48])[0] * AKMA
+        if every > 0 and step > 0.0:
+            return (first + every * np.arange(count)) * step, ()
+        return np.arange(count, dtype=np.float64), ("the DCD file does not say its timestep: frames are numbered",)
+    times, at, size = [], 0, 256
+    with mdtraj().open(str(path)) as file:
+        while at < count:
+            part = file.read_as_traj(source.topology, n_frames=min(size, count - at), atom_indices=np.array([0]))
+            if len(part) == 0:
+                break
+            times.append(part.time)
+            at += len(part)
+    return 1000.0 * np.concatenate(times).astype(np.float64), ()

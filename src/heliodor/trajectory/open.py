@@ -1,0 +1,156 @@
+"""open_trajectory: from a file, and what lies beside it, to a `Trajectory`."""
+
+from __future__ import annotations
+
+import csv
+import json
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import ase
+import ase.io
+import numpy as np
+
+from heliodor.dynamics.files.trajectory import EXTXYZ_SUFFIXES, H5MD_SUFFIXES
+from heliodor.errors import HeliodorError, InputError
+from heliodor.topology import Topology, topology_of
+from heliodor.trajectory.formats import extxyz, h5md, other
+from heliodor.trajectory.perceive import recognised
+from heliodor.trajectory.trajectory import Trajectory
+
+
+def open_trajectory(
+    path: str | Path, topology: str | Path | ase.Atoms | None = None, *, structure: int = 0
+) -> Trajectory:
+    """A trajectory, without reading more of it than its beginning (of extended xyz: where frames begin).
+
+    H5MD (heliodor's or others'), extended xyz, and what MDTraj reads with a topology: DCD, XTC, TRR, NetCDF ... Files
+    of runs that go on or were killed are read up to the last complete frame. Names and residues come from
+    ``topology``, from the file itself, or, for molecules that came without, from the bonds: peptides of the standard
+    amino acids and waters are recognised. Log and record of the run are read where they lie beside the trajectory.
+
+    Args:
+        topology: a structure with the same atoms in the same order, as file (pdb, extxyz ...) or `ase.Atoms`.
+        structure: which one, of a run of several.
+
+    Raises:
+        InputError: no such file, unknown format, no complete frame, a topology that does not fit or is missing.
+        MissingExtraError: a format that needs MDTraj, and it is not installed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"there is no file {path}")
+    suffix = path.suffix.lower()
+    given: dict[str, Any] = {"path": path, "topology": topology, "structure": structure}
+    named = None if topology is None else _named(topology)
+    if suffix in H5MD_SUFFIXES:
+        found = h5md.describe(path, structure)
+    elif suffix in EXTXYZ_SUFFIXES:
+        found = extxyz.describe(path, structure)
+    elif suffix in other.SUFFIXES:
+        if named is None:
+            raise InputError(
+                f"{path} holds positions but no elements: give the structure that was simulated as topology "
+                "(--topology FILE, pdb or extxyz)"
+            )
+        found = other.describe(path, named)
+    else:
+        known = " ".join((*H5MD_SUFFIXES, *EXTXYZ_SUFFIXES, *other.SUFFIXES))
+        raise InputError(f"cannot tell the trajectory format of {str(path)!r}: the name must end in one of {known}")
+    found |= {"record": _record(path), "log": _log(path, structure)}
+    if not found.get("settings"):
+        found["settings"] = _settings(found["record"])
+    trajectory = Trajectory(path=path, structure=structure, given=given, **found)
+    if named is not None and suffix not in other.SUFFIXES:
+        trajectory = _renamed(trajectory, topology_of(named))
+    if not trajectory.topology.named:
+        known_as = recognised(trajectory.topology)
+        if known_as is not None:
+            trajectory = replace(
+                trajectory, topology=known_as, origin="names recognised from bonds by distance in the first frame"
+            )
+    return trajectory
+
+
+def _named(topology: str | Path | ase.Atoms) -> ase.Atoms:
+    if isinstance(topology, ase.Atoms):
+        return topology
+    path = Path(topology)
+    if not path.is_file():
+        raise InputError(f"there is no file {path} to take the topology from")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = ase.io.read(path, index=0)
+    except HeliodorError:
+        raise
+    except Exception as error:
+        raise InputError(f"{path} cannot be read as a structure: {' '.join(str(error).split())[:200]}") from None
+    assert isinstance(found, ase.Atoms)
+    return found
+
+
+def _renamed(trajectory: Trajectory, topology: Topology) -> Trajectory:
+    """The trajectory under the names of a topology of all its atoms, in the same order.
+
+    Raises:
+        InputError: other atoms.
+    """
+    if len(topology) != trajectory.n_atoms:
+        raise InputError(
+            f"the topology has {len(topology)} atoms and {trajectory.path} has {trajectory.n_atoms}: give the "
+            "structure that was simulated"
+        )
+    differs = np.flatnonzero(topology.numbers != trajectory.topology.numbers)
+    if len(differs):
+        k = int(differs[0])
+        raise InputError(
+            f"atom {k} is {topology.symbols[k]} in the topology and {trajectory.topology.symbols[k]} in "
+            f"{trajectory.path}: give the structure that was simulated, its atoms in the same order"
+        )
+    bonds = trajectory.topology.bonds
+    return replace(
+        trajectory,
+        topology=replace(topology, bonds=bonds),
+        origin="names from the topology, bonds by distance in the first frame",
+    )
+
+
+def _record(path: Path) -> dict[str, Any]:
+    beside = path.with_suffix(".json")
+    try:
+        whole = json.loads(beside.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return whole if isinstance(whole, dict) and "settings" in whole else {}
+
+
+def _settings(record: dict[str, Any]) -> dict[str, Any]:
+    """What H5MD files of heliodor say of themselves, from the record of a run in another format."""
+    if not record:
+        return {}
+    settings = record["settings"]
+    kept = {key: settings[key] for key in ("ensemble", "seed") if key in settings}
+    kept |= {"temperature_K": settings.get("temperature"), "timestep_fs": settings.get("timestep")}
+    return {"model": record.get("model", {}).get("name", "unknown"), **kept}
+
+
+def _log(path: Path, structure: int) -> dict[str, np.ndarray]:
+    """Columns of the log; rows cut off at the end of the file are left out."""
+    beside = path.with_suffix(".csv")
+    try:
+        with beside.open(encoding="utf-8", newline="") as file:
+            # a run that was killed leaves a line without end
+            rows = csv.reader(line for line in file if line.endswith("\n"))
+            names = next(rows, [])
+            if names[:2] != ["step", "time_fs"]:
+                return {}
+            lines = [[float(x) for x in row] for row in rows if len(row) == len(names)]
+    except (OSError, ValueError, csv.Error):
+        return {}
+    table = np.array(lines).reshape(-1, len(names))
+    if "structure" in names:
+        table = table[table[:, names.index("structure")] == structure]
+    return {name: table[:, k] for k, name in enumerate(names) if name != "structure"}
