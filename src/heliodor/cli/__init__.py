@@ -14,7 +14,21 @@ from typing import Annotated
 
 import typer
 
-from heliodor.cli import crystal, evaluate, md, models, opt, protocol, scan, vib
+from heliodor.cli import (
+    analyze,
+    binding,
+    crystal,
+    evaluate,
+    helix,
+    md,
+    models,
+    opt,
+    prepare,
+    protocol,
+    report,
+    scan,
+    vib,
+)
 from heliodor.cli.common import INTERRUPTED, one_line, warnings_as_notes
 from heliodor.cli.runtime import prepare_process
 from heliodor.errors import HeliodorError
@@ -33,12 +47,17 @@ app = typer.Typer(
     "  heliodor eval test_set.extxyz --model so3lr\n"
     "  heliodor models list",
 )
+prepare.register(app)
 md.register(app)
+analyze.register(app)
+report.register(app)
 opt.register(app)
 vib.register(app)
 crystal.register(app)
 scan.register(app)
 protocol.register(app)
+binding.register(app)
+helix.register(app)
 evaluate.register(app)
 app.add_typer(models.app, name="models")
 

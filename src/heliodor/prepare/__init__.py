@@ -1,0 +1,1 @@
+"""Making systems: from PDB files, sequences, SMILES and recipes to structures that can be simulated."""
