@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import ase
 import numpy as np
@@ -67,24 +68,25 @@ class Topology:
 
     @cached_property
     def residues(self) -> Int[np.ndarray, "N"]:
-        """Index of the residue of each atom, from 0: neighbours in the file with one chain, number and name."""
+        """Index of the residue of each atom, from 0 in order of first atoms.
+
+        Atoms of one chain, number and name are of one residue where they are neighbours in the file or bonded: files
+        that list all hydrogens at the end scatter a residue, and waters beyond number 9999 begin anew.
+        """
         new = np.ones(len(self), dtype=bool)
         keys = (self.chains, self.residue_numbers, self.residue_names)
         new[1:] = np.any([key[1:] != key[:-1] for key in keys], axis=0)
-        return np.cumsum(new) - 1
+        pieces = np.cumsum(new) - 1
+        i, j = self.bonds.T
+        scattered = (pieces[i] != pieces[j]) & np.all([key[i] == key[j] for key in keys], axis=0)
+        if not scattered.any():
+            return pieces
+        return _joined(pieces[i[scattered]], pieces[j[scattered]], int(pieces[-1]) + 1)[pieces]
 
     @cached_property
     def molecules(self) -> Int[np.ndarray, "N"]:
         """Index of the molecule (bonded piece) of each atom, from 0 in order of their first atoms."""
-        from scipy.sparse import coo_array
-        from scipy.sparse.csgraph import connected_components
-
-        n = len(self)
-        graph = coo_array((np.ones(len(self.bonds)), (self.bonds[:, 0], self.bonds[:, 1])), shape=(n, n))
-        labels = connected_components(graph, directed=False)[1]
-        _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
-        order = np.argsort(np.argsort(first))
-        return order[inverse]
+        return _joined(self.bonds[:, 0], self.bonds[:, 1], len(self))
 
     def members(self, molecule: int) -> Int[np.ndarray, "n"]:
         """Atoms of one molecule."""
@@ -169,6 +171,18 @@ def set_names(atoms: ase.Atoms, topology: Topology) -> None:
     atoms.set_array("residue_number", topology.residue_numbers.astype(np.int64))
 
 
+def pdb_chains(path: str | Path) -> np.ndarray:
+    """Chain of each atom of a PDB file's first model, which ASE's reader passes over; "_" where the column is blank."""
+    chains = []
+    with Path(path).open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            if line.startswith("ENDMDL"):
+                break
+            if line.startswith(("ATOM  ", "HETATM")):
+                chains.append(line[21:22].strip() or "_")
+    return np.array(chains)
+
+
 def bonds_by_distance(atoms: ase.Atoms, factor: float = BONDED) -> Int[np.ndarray, "K 2"]:
     """Pairs i < j of nonmetals closer than ``factor`` times the sum of their covalent radii, periodic images included.
 
@@ -207,6 +221,16 @@ def renamed(
         chains=topology.chains if chains is None else _words(chains),
         named=True,
     )
+
+
+def _joined(i: Int[np.ndarray, "K"], j: Int[np.ndarray, "K"], n: int) -> Int[np.ndarray, "n"]:
+    """Index of the connected piece of each of n things joined in pairs, from 0 in order of first members."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    labels = connected_components(coo_array((np.ones(len(i)), (i, j)), shape=(n, n)), directed=False)[1]
+    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[inverse]
 
 
 def _words(array: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from heliodor.cli.common import note, one_line
 from heliodor.cli.traps import HOW_TO_FIX_ELEMENTS, check_gro, check_ipi, check_pdb, drop_dummy_cell
 from heliodor.errors import InputError
+from heliodor.topology import pdb_chains
 
 if TYPE_CHECKING:
     import ase
@@ -62,8 +63,11 @@ def read_structures(path: Path) -> list[ase.Atoms]:
         raise InputError(f"{path} holds no atoms (read as {kind})")
     if kind == "proteindatabank":
         check_pdb(path)
+        chains = pdb_chains(path)
         for frame in frames:
             drop_dummy_cell(frame)
+            if len(chains) == len(frame):
+                frame.set_array("chain", chains)
     elif kind == "gromacs":
         check_gro(path, frames)
     return frames

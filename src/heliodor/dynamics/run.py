@@ -210,6 +210,7 @@ def _go(
             precision=settings.precision,
             atoms=select_atoms(settings.save_atoms, state.system),
             metadata=_metadata(job),
+            topologies=job.topologies,
             resume=marks.get("trajectory"),
         )
         stack.enter_context(writer)

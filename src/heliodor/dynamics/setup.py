@@ -31,6 +31,7 @@ from heliodor.errors import InputError
 from heliodor.neighbors import find_neighbors
 from heliodor.potential import ModelWarning, Potential, check_distances, warn_about
 from heliodor.system import System
+from heliodor.topology import Topology, topology_of
 from heliodor.units import parse_time
 
 HYDROGEN_PERIOD = 9.0
@@ -58,6 +59,7 @@ class Job:
         steps: number of steps of the whole run.
         timestep: fs.
         ramp: of the temperature.
+        topologies: of each structure, with the names it came with; None where there are none.
     """
 
     system: System
@@ -70,6 +72,7 @@ class Job:
     frozen: Bool[Tensor, "N"] | None
     rigid: Rigid | None
     velocities: Float[Tensor, "N 3"] | None = None
+    topologies: tuple[Topology, ...] | None = None
 
 
 def prepare(
@@ -124,7 +127,8 @@ def prepare(
     if settings.keep_velocities:
         # moving mass from atom to atom keeps the kinetic energy of each
         velocities = _velocities(atoms, settings).to(masses) * (before / masses).sqrt().unsqueeze(-1)
-    return Job(system, potential, settings, masses, steps, timestep, ramp, fixed, rigid, velocities)
+    topologies = _topologies(atoms, settings)
+    return Job(system, potential, settings, masses, steps, timestep, ramp, fixed, rigid, velocities, topologies)
 
 
 def begin(
@@ -232,6 +236,15 @@ def _read(
     masses = torch.as_tensor(np.concatenate([frame.get_masses() for frame in frames]))
     fixed = torch.as_tensor(np.concatenate([frozen_from(frame) for frame in frames])).to(potential.device)
     return system, masses.to(potential.device), fixed if bool(fixed.any()) else None
+
+
+def _topologies(atoms: ase.Atoms | Sequence[ase.Atoms] | System, settings: Settings) -> tuple[Topology, ...] | None:
+    """Names that the structures came with; bonds are found where they are asked for."""
+    if isinstance(atoms, System):
+        return None
+    frames = [atoms] if isinstance(atoms, ase.Atoms) else list(atoms)
+    none = np.zeros((0, 2), dtype=np.int64)
+    return tuple(topology_of(frame, none) for frame in frames for _ in range(settings.replicas))
 
 
 def _velocities(atoms: ase.Atoms | Sequence[ase.Atoms] | System, settings: Settings) -> Tensor:

@@ -34,17 +34,18 @@ def to_mdtraj(topology: Topology) -> Any:
     md = mdtraj()
     made = md.Topology()
     atoms: list[Any] = []
-    residue = chain = None
-    chain_name, last = None, -1
+    chain, chain_name = None, None
+    residues: dict[int, Any] = {}
     for k in range(len(topology)):
         if chain is None or topology.chains[k] != chain_name:
             chain_name = topology.chains[k]
             chain = made.add_chain(str(chain_name))
-        if int(topology.residues[k]) != last:
-            last = int(topology.residues[k])
-            residue = made.add_residue(str(topology.residue_names[k]), chain, resSeq=int(topology.residue_numbers[k]))
+        index = int(topology.residues[k])
+        if index not in residues:
+            number = int(topology.residue_numbers[k])
+            residues[index] = made.add_residue(str(topology.residue_names[k]), chain, resSeq=number)
         element = md.element.get_by_symbol(chemical_symbols[int(topology.numbers[k])])
-        atoms.append(made.add_atom(str(topology.names[k]), element, residue))
+        atoms.append(made.add_atom(str(topology.names[k]), element, residues[index]))
     for i, j in topology.bonds.tolist():
         made.add_bond(atoms[i], atoms[j])
     return made

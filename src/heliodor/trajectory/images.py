@@ -40,7 +40,7 @@ class Tree:
         levels: pairs (parents, children) of index arrays; a level's parents are placed by those before.
     """
 
-    levels: tuple[tuple[Int[np.ndarray, "m"], Int[np.ndarray, "m"]], ...]
+    levels: tuple[tuple[Int[np.ndarray, "_"], Int[np.ndarray, "_"]], ...]
 
 
 def tree_of(topology: Topology) -> Tree:

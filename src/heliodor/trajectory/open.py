@@ -14,8 +14,9 @@ import ase.io
 import numpy as np
 
 from heliodor.dynamics.files.trajectory import EXTXYZ_SUFFIXES, H5MD_SUFFIXES
+from heliodor.dynamics.provenance import sha256_of
 from heliodor.errors import HeliodorError, InputError
-from heliodor.topology import Topology, topology_of
+from heliodor.topology import Topology, pdb_chains, topology_of
 from heliodor.trajectory.formats import extxyz, h5md, other
 from heliodor.trajectory.perceive import recognised
 from heliodor.trajectory.trajectory import Trajectory
@@ -66,6 +67,8 @@ def open_trajectory(
     if named is not None and suffix not in other.SUFFIXES:
         trajectory = _renamed(trajectory, topology_of(named))
     if not trajectory.topology.named:
+        trajectory = _with_names_of_start(trajectory)
+    if not trajectory.topology.named:
         known_as = recognised(trajectory.topology)
         if known_as is not None:
             trajectory = replace(
@@ -89,6 +92,10 @@ def _named(topology: str | Path | ase.Atoms) -> ase.Atoms:
     except Exception as error:
         raise InputError(f"{path} cannot be read as a structure: {' '.join(str(error).split())[:200]}") from None
     assert isinstance(found, ase.Atoms)
+    if path.suffix.lower() in (".pdb", ".ent"):
+        chains = pdb_chains(path)
+        if len(chains) == len(found):
+            found.set_array("chain", chains)
     return found
 
 
@@ -116,6 +123,22 @@ def _renamed(trajectory: Trajectory, topology: Topology) -> Trajectory:
         topology=replace(topology, bonds=bonds),
         origin="names from the topology, bonds by distance in the first frame",
     )
+
+
+def _with_names_of_start(trajectory: Trajectory) -> Trajectory:
+    """Under the names of the structure the run was begun from, if its file is still what it was."""
+    inputs = trajectory.record.get("inputs") or {}
+    name, sha256 = inputs.get("structure"), inputs.get("sha256")
+    if not isinstance(name, str) or not isinstance(sha256, str):
+        return trajectory
+    for path in (trajectory.path.parent / name, Path(name)):
+        if path.is_file() and sha256_of(path) == sha256:
+            try:
+                topology = topology_of(_named(path))
+                return _renamed(trajectory, topology) if topology.named else trajectory
+            except InputError:
+                return trajectory
+    return trajectory
 
 
 def _record(path: Path) -> dict[str, Any]:

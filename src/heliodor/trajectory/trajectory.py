@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import ase
 import numpy as np
@@ -22,6 +22,7 @@ QUANTITIES = ("velocities", "charges", "hirshfeld_ratios", "energy")
 """What a trajectory may hold beside positions and cells."""
 
 
+@runtime_checkable
 class Source(Protocol):
     """A file's frames; implemented once per format."""
 

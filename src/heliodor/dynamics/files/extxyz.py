@@ -155,6 +155,9 @@ def _frame(state: MDState, written: Written, velocities: bool, forces: bool, dou
     if state.prediction is not None and state.prediction.charges is not None:
         columns.append(state.prediction.charges.unsqueeze(-1))
         properties += ":charges:R:1"
+    if state.prediction is not None and state.prediction.hirshfeld_ratios is not None:
+        columns.append(state.prediction.hirshfeld_ratios.unsqueeze(-1))
+        properties += ":hirshfeld_ratios:R:1"
     table = np.concatenate([written.pick(column.double()) for column in columns], axis=1)
     line = "%-2s" + (" %.16g" if double else " %.8f") * table.shape[1]
     digits = ".16g" if double else ".10g"

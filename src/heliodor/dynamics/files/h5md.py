@@ -12,6 +12,7 @@ kJ/mol/Ã…, since MDAnalysis knows no electronvolts; `read_trajectory` gives eV/Ã
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,6 +27,7 @@ from heliodor.dynamics.files.h5md_resume import reopen
 from heliodor.dynamics.files.selection import Written, written_atoms
 from heliodor.dynamics.files.storage import AHEAD, cannot_write, check_still_there, reserve
 from heliodor.dynamics.state import MDState, kinetic_energy, temperature
+from heliodor.topology import Topology
 from heliodor.units import KJ_PER_MOL
 
 CHUNK_BYTES = 65536
@@ -50,6 +52,7 @@ class H5MDWriter:
         double: bool,
         atoms: Int[Tensor, "K"] | None,
         metadata: dict[str, str | float | int],
+        topologies: Sequence[Topology] | None = None,
         resume: dict[str, int] | None = None,
     ) -> None:
         self.path = path
@@ -58,6 +61,7 @@ class H5MDWriter:
         self._real = "<f8" if double else "<f4"
         self._atoms = atoms
         self._metadata = metadata
+        self._topologies = topologies
         self._written: Written | None = None
         self._file: h5py.File | None = None
         self._data: dict[str, h5py.Dataset] = {}
@@ -159,6 +163,8 @@ class H5MDWriter:
             arrays["force"] = written.pick(state.forces) / KJ_PER_MOL
         if state.prediction is not None and state.prediction.charges is not None:
             arrays["charge"] = written.pick(state.prediction.charges)
+        if state.prediction is not None and state.prediction.hirshfeld_ratios is not None:
+            arrays["hirshfeld_ratio"] = written.pick(state.prediction.hirshfeld_ratios)
         cell, pbc = _numpy(system.cell), _numpy(system.pbc)
         values: dict[str, np.ndarray] = {}
         start = 0
@@ -214,6 +220,8 @@ class H5MDWriter:
             group["mass"].attrs["unit"] = "u"
             if self._atoms is not None:
                 group["id"] = self._atoms.cpu().numpy()
+            if self._topologies is not None:
+                _write_names(group, self._topologies[b], self._atoms)
             box = group.require_group("box")
             box.attrs["dimension"] = 3
             box.attrs["boundary"] = np.array(["periodic" if p else "none" for p in pbc[b]], dtype="S8")
@@ -221,6 +229,16 @@ class H5MDWriter:
             group.attrs["spin"] = int(system.spin[b])
             start += count
         file.swmr_mode = True
+
+
+def _write_names(group: h5py.Group, topology: Topology, chosen: Int[Tensor, "K"] | None) -> None:
+    """Names of atoms and residues beside their species, as far as they are known."""
+    if not topology.named:
+        return
+    known = topology if chosen is None else topology.take(chosen.cpu().numpy())
+    group["residue_number"] = known.residue_numbers
+    for key, words in (("atom_name", known.names), ("residue_name", known.residue_names), ("chain", known.chains)):
+        group[key] = np.char.encode(words, "utf-8")
 
 
 def _element(
@@ -243,6 +261,7 @@ def _unit(path: str) -> str:
         "velocity": "Angstrom fs-1",
         "force": "kJ mol-1 Angstrom-1",
         "charge": "e",
+        "hirshfeld_ratio": "",
         "temperature": "K",
     }
     return units.get(path.rpartition("/")[2], "eV")

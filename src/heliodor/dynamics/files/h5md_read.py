@@ -41,6 +41,8 @@ def read(path: Path, structure: int = 0) -> list[ase.Atoms]:
             arrays["force"] *= KJ_PER_MOL
         numbers, masses = group["species"][:], group["mass"][:] if "mass" in group else None
         pbc = [value == b"periodic" for value in np.asarray(group["box"].attrs["boundary"], dtype="S8")]
+        names = {key: group[key][:] for key in ("atom_name", "residue_name", "residue_number", "chain") if key in group}
+        names = {key: np.char.decode(a, "utf-8") if a.dtype.kind == "S" else a for key, a in names.items()}
         info = {"charge": float(group.attrs.get("charge", 0.0)), "spin": int(group.attrs.get("spin", 0))}
     if shared and "energy" in arrays:
         arrays["energy"] = arrays["energy"][:, structure]
@@ -51,6 +53,8 @@ def read(path: Path, structure: int = 0) -> list[ase.Atoms]:
             atoms.cell = arrays["box"][k]
         if "velocity" in arrays:
             atoms.set_velocities(arrays["velocity"][k] / ase.units.fs)
+        for key, values in names.items():
+            atoms.set_array(key, values)
         if chosen is None:
             atoms.info |= info
         else:

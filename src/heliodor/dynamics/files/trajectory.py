@@ -5,6 +5,7 @@ Positions are written as they are, never wrapped; boxes beside them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, runtime_checkable
@@ -17,6 +18,7 @@ from heliodor.dynamics.files import extxyz, h5md, h5md_read
 from heliodor.dynamics.files.dcd import DCDWriter
 from heliodor.dynamics.state import MDState
 from heliodor.errors import InputError
+from heliodor.topology import Topology
 
 H5MD_SUFFIXES = (".h5", ".h5md", ".hdf5")
 EXTXYZ_SUFFIXES = (".xyz", ".extxyz")
@@ -58,6 +60,7 @@ def open_writer(
     precision: str = "single",
     atoms: Int[Tensor, "K"] | None = None,
     metadata: dict[str, str | float | int] | None = None,
+    topologies: Sequence[Topology] | None = None,
     resume: dict[str, int] | None = None,
 ) -> Writer:
     """A trajectory writer by suffix: .h5/.h5md/.hdf5 are H5MD, .xyz/.extxyz extended XYZ, .dcd DCD.
@@ -71,6 +74,7 @@ def open_writer(
         atoms: indices within a structure of the atoms to write (`select_atoms`), the same of each if there are several;
             None for all.
         metadata: settings kept in an H5MD file as attributes of ``/heliodor``.
+        topologies: of each structure: names of atoms and residues go into an H5MD file where they are known.
         resume: what `Writer.mark` said when the checkpoint was written: go on with the existing file, everything
             after the mark cut off. The other options should be those the file was begun with.
 
@@ -101,6 +105,7 @@ def open_writer(
         double=double,
         atoms=atoms,
         metadata=metadata or {},
+        topologies=topologies,
         resume=resume,
     )
 
