@@ -84,8 +84,33 @@ def test_dcd_and_xtc_need_a_topology_and_agree_with_mdtraj(tmp_path, known):
     np.testing.assert_allclose(other.time, 10.0 * np.arange(FRAMES), atol=1e-3)
     # XTC keeps 1e-3 nm
     np.testing.assert_allclose(other.read(np.array([1, 5])).positions, given["positions"][[1, 5]], atol=0.006)
-    with pytest.raises(InputError, match=r"24 atoms|atoms"):
+    with pytest.raises(InputError, match=r"frames of 24 atoms and the topology has 21"):
         open_trajectory(path, atoms[:-3])
+    path.write_bytes(path.read_bytes()[:-50])
+    assert len(open_trajectory(path, atoms)) == FRAMES - 1
+
+
+def test_dcd_files_of_openmm_with_a_tilted_cell(tmp_path, known):
+    import openmm
+    from openmm import app, unit
+
+    atoms, given = known
+    cell = np.array([[6.4, 0, 0], [2.0, 6.2, 0], [-1.5, 1.1, 6.3]])
+    topology = app.Topology()
+    topology.setPeriodicBoxVectors([openmm.Vec3(*row) * unit.angstrom for row in cell])
+    residue = topology.addResidue("X", topology.addChain())
+    for symbol in atoms.symbols:
+        topology.addAtom(symbol, app.Element.getBySymbol(symbol), residue)
+    with (tmp_path / "o.dcd").open("wb") as file:
+        out = app.DCDFile(file, topology, 2.0 * unit.femtosecond, firstStep=0, interval=5)
+        for frame in given["positions"]:
+            vectors = [openmm.Vec3(*row) for row in cell] * unit.angstrom
+            out.writeModel([openmm.Vec3(*x) for x in frame] * unit.angstrom, periodicBoxVectors=vectors)
+    mine = open_trajectory(tmp_path / "o.dcd", atoms)
+    block = mine.read(np.arange(FRAMES))
+    np.testing.assert_allclose(block.positions, given["positions"], atol=1e-5)
+    np.testing.assert_allclose(block.cell, np.broadcast_to(cell, (FRAMES, 3, 3)), atol=1e-5)
+    assert mine.interval == pytest.approx(10.0, rel=1e-5)
 
 
 def test_names_travel_with_the_trajectory(tmp_path, known):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +10,14 @@ from typing import Any
 import ase
 import numpy as np
 
-from heliodor.dynamics.files.dcd import AKMA
 from heliodor.errors import InputError
 from heliodor.topology import topology_of
 from heliodor.trajectory.foreign import NANOMETRE, mdtraj, to_mdtraj
+from heliodor.trajectory.formats.dcd import open_dcd
 
 SUFFIXES = (".dcd", ".xtc", ".trr", ".nc", ".ncdf", ".netcdf", ".lammpstrj", ".binpos", ".mdcrd")
+
+NO_TIMESTEP = "the DCD file does not say its timestep: frames are numbered, and times are not meant"
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +56,23 @@ def describe(path: Path, atoms: ase.Atoms) -> dict[str, Any]:
         MissingExtraError: MDTraj is not installed.
     """
     topology = topology_of(atoms)
+    common: dict[str, Any] = {
+        "topology": topology,
+        "masses": atoms.get_masses(),
+        "holds": frozenset(),
+        "charge": atoms.info.get("charge"),
+        "spin": atoms.info.get("spin"),
+        "origin": "names from the topology, bonds by distance in it",
+    }
+    own = open_dcd(path) if path.suffix.lower() == ".dcd" else None
+    if own is not None:
+        _check_count(path, own.n_atoms, len(atoms))
+        if own.count == 0:
+            raise InputError(f"{path} holds no complete frame")
+        notes: tuple[str, ...] = () if own.time is not None else (NO_TIMESTEP,)
+        notes += ("the last frame is cut off and left out",) if own.lost else ()
+        time = np.arange(own.count, dtype=np.float64) if own.time is None else own.time
+        return {**common, "source": own, "time": time, "notes": notes, "pbc": np.full(3, own.cells)}
     source = OtherSource(path, to_mdtraj(topology))
     try:
         with mdtraj().open(str(path)) as file:
@@ -69,23 +87,15 @@ def describe(path: Path, atoms: ase.Atoms) -> dict[str, Any]:
         raise InputError(
             f"{path} cannot be read with a topology of {len(atoms)} atoms: {' '.join(str(error).split())[:200]}"
         ) from None
-    if first["positions"].shape[1] != len(atoms):
+    _check_count(path, first["positions"].shape[1], len(atoms))
+    return {**common, "source": source, "time": time, "notes": notes, "pbc": np.full(3, "cell" in first)}
+
+
+def _check_count(path: Path, have: int, given: int) -> None:
+    if have != given:
         raise InputError(
-            f"{path} has frames of {first['positions'].shape[1]} atoms and the topology has {len(atoms)}: give the "
-            "structure that was simulated"
+            f"{path} has frames of {have} atoms and the topology has {given}: give the structure that was simulated"
         )
-    return {
-        "topology": topology,
-        "masses": atoms.get_masses(),
-        "pbc": np.full(3, "cell" in first),
-        "time": time,
-        "holds": frozenset(),
-        "source": source,
-        "charge": atoms.info.get("charge"),
-        "spin": atoms.info.get("spin"),
-        "origin": "names from the topology, bonds by distance in it",
-        "notes": notes,
-    }
 
 
 def _runs(frames: np.ndarray) -> list[tuple[int, int]]:
@@ -99,13 +109,7 @@ def _runs(frames: np.ndarray) -> list[tuple[int, int]]:
 def _times(path: Path, source: OtherSource, count: int) -> tuple[np.ndarray, tuple[str, ...]]:
     """fs of each frame."""
     if path.suffix.lower() == ".dcd":
-        with path.open("rb") as file:
-            header = file.read(48)
-        first, every = struct.unpack("<2i", header[12:20])
-        step = struct.unpack("<f", header[44:48])[0] * AKMA
-        if every > 0 and step > 0.0:
-            return (first + every * np.arange(count)) * step, ()
-        return np.arange(count, dtype=np.float64), ("the DCD file does not say its timestep: frames are numbered",)
+        return np.arange(count, dtype=np.float64), (NO_TIMESTEP,)
     times, at, size = [], 0, 256
     with mdtraj().open(str(path)) as file:
         while at < count:
