@@ -31,6 +31,7 @@ def find(name: str) -> Analysis:
         InputError: there is none of that name.
     """
     known = catalogue()
+    name = name.strip().lower().replace("-", "_")
     if name not in known:
         raise InputError(f"there is no analysis {name!r}{suggestion(name, known)}; known: {', '.join(known)}")
     return known[name]
