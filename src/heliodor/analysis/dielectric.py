@@ -18,21 +18,21 @@ import ase
 import numpy as np
 from jaxtyping import Float
 
+from heliodor.analysis.spectra.welch import LIGHT as LIGHT
+from heliodor.analysis.spectra.welch import (
+    Spectrum,
+    absorption,
+    averaged,
+    check_temperature,
+    per_wavenumber,
+    rate_power,
+)
 from heliodor.analysis.vibrations import Vibrations
 from heliodor.errors import InputError
 from heliodor.potential import Potential, check_distances, warn_about
 from heliodor.response import ResponseDerivatives, evaluate_response
 from heliodor.system import System
-from heliodor.units import ACCELERATION, BOLTZMANN, HBAR, INFRARED, INVERSE_CM, POLARIZABILITY_VOLUME
-
-LIGHT = INVERSE_CM / (2.0 * math.pi * HBAR)
-"""Speed of light in cm/fs (2.9979e-5): frequency of 1 cm⁻¹ in 1/fs."""
-
-HANN_WIDTH = 1.44
-"""Full width at half maximum of a line under the square of a Hann window's transform, in inverse lengths of it."""
-
-PADDING = 4
-"""Zeros are added to this times the length, so that a line has several points."""
+from heliodor.units import BOLTZMANN, INFRARED, INVERSE_CM, POLARIZABILITY_VOLUME
 
 CROSS_SECTION = (2.0 * math.pi) ** 4 / 45.0 * 1e36 * 6.62607015e-34 / (8.0 * math.pi**2 * 299792458.0)
 CROSS_SECTION *= 1e6 * 1e-40 / 1.66053906660e-27
@@ -63,32 +63,6 @@ class ResponseSeries:
     def interval(self) -> float:
         """fs between frames."""
         return float(self.time[1] - self.time[0])
-
-
-@dataclass(frozen=True)
-class Spectrum:
-    """A spectrum on an even grid of wavenumbers from zero to the Nyquist limit.
-
-    Attributes:
-        wavenumber: cm⁻¹.
-        intensity: by its `label`.
-        error: standard error over the blocks, in the same unit; not a number with fewer than two blocks.
-        label: what is drawn, with its unit.
-        resolution: cm⁻¹; full width at half maximum of an infinitely sharp line (Hann window).
-        blocks: how many were averaged.
-    """
-
-    wavenumber: Float[np.ndarray, "G"]
-    intensity: Float[np.ndarray, "G"]
-    error: Float[np.ndarray, "G"]
-    label: str
-    resolution: float
-    blocks: int
-
-    def area(self, low: float, high: float) -> float:
-        """Integral of the intensity between two wavenumbers, cm⁻¹."""
-        inside = (self.wavenumber >= low) & (self.wavenumber <= high)
-        return float(self.intensity[inside].sum() * self.wavenumber[1])
 
 
 def response_series(
@@ -153,9 +127,7 @@ def infrared(series: ResponseSeries, temperature: float, resolution: float = 10.
     Raises:
         InputError: a temperature or resolution that is none; a trajectory too short for the resolution.
     """
-    power, resolution = _power(series.dipole, series.interval, resolution)
-    factor = INFRARED * _per_wavenumber(temperature)
-    return _spectrum(factor * power, series.interval, "infrared absorption (km/mol per cm⁻¹)", resolution)
+    return absorption(series.dipole, series.interval, temperature, resolution)
 
 
 def raman(series: ResponseSeries, temperature: float, resolution: float = 10.0) -> tuple[Spectrum, Spectrum]:
@@ -170,12 +142,12 @@ def raman(series: ResponseSeries, temperature: float, resolution: float = 10.0) 
     if series.polarizability is None:
         raise InputError("Raman spectra need polarizabilities, and this model predicts dipoles only")
     mean, rest = _parts(POLARIZABILITY_VOLUME * series.polarizability)
-    factor = _per_wavenumber(temperature)
+    factor = per_wavenumber(temperature)
     spectra = []
     for name, values, weight in (("isotropic", mean, ISOTROPIC), ("anisotropic", rest, ANISOTROPIC)):
-        power, width = _power(values, series.interval, resolution)
+        power, width = rate_power(values, series.interval, resolution)
         label = f"{name} Raman activity (Å⁴/amu per cm⁻¹)"
-        spectra.append(_spectrum(weight * factor * power, series.interval, label, width))
+        spectra.append(averaged(weight * factor * power, series.interval, label, width))
     return spectra[0], spectra[1]
 
 
@@ -192,7 +164,7 @@ def stokes(activity: Spectrum, temperature: float, laser: float = 532.0) -> Spec
     """
     if not 0.0 < laser < math.inf:
         raise InputError(f"the laser's wavelength must be positive (nm), not {laser!r}")
-    _check_temperature(temperature)
+    check_temperature(temperature)
     nu = activity.wavenumber
     factor = np.zeros_like(nu)
     # nothing is scattered without a shift, nor beyond the laser's own energy
@@ -306,50 +278,3 @@ def _whole(frame: ase.Atoms) -> Float[np.ndarray, "N 3"]:
         except InputError:
             return np.zeros((len(frame), 3))
     return shifts
-
-
-def _power(
-    values: Float[np.ndarray, "T K"], interval: float, resolution: float
-) -> tuple[Float[np.ndarray, "B G"], float]:
-    """∫ <ẋ(0) ẋ(t)> exp(-iωt) dt of each block, summed over the K components, and the resolution that was reached.
-
-    Differences of neighbours stand for the derivative, without error: the difference of a wave is known. Slow, large
-    motion, such as a rotation, then does not leak through the window into faint lines.
-    """
-    if not 0.0 < resolution < math.inf:
-        raise InputError(f"the resolution must be positive (cm⁻¹), not {resolution!r}")
-    rates = np.diff(values, axis=0) / interval
-    length = math.ceil(HANN_WIDTH / (LIGHT * resolution * interval))
-    if length > len(rates):
-        best = HANN_WIDTH / (LIGHT * interval * len(rates))
-        raise InputError(
-            f"{len(values)} frames {interval:g} fs apart are too few for a resolution of {resolution:g} cm⁻¹: ask for "
-            f"{best:.3g} cm⁻¹ or coarser, or simulate longer"
-        )
-    if length < 8:
-        raise InputError(f"a resolution of {resolution:g} cm⁻¹ is coarser than frames every {interval:g} fs can show")
-    count = len(rates) // length
-    blocks = rates[: count * length].reshape(count, length, -1)
-    window = np.hanning(length + 2)[1:-1]
-    waves = np.fft.rfft(window[:, None] * blocks, n=PADDING * length, axis=1)
-    power = np.square(np.abs(waves)).sum(-1) * interval / np.square(window).sum()
-    half = 0.5 * np.pi * np.linspace(0.0, 1.0, power.shape[1])
-    return power * np.square(1.0 / np.sinc(half / np.pi)), HANN_WIDTH / (LIGHT * interval * length)
-
-
-def _per_wavenumber(temperature: float) -> float:
-    """2c/k_BT in cm fs/(amu Å²): makes of the power of dx/dt of a mode in equilibrium its (dx/dQ)² per cm⁻¹."""
-    _check_temperature(temperature)
-    return 2.0 * LIGHT / (BOLTZMANN * temperature * ACCELERATION)
-
-
-def _check_temperature(temperature: float) -> None:
-    if not 0.0 < temperature < math.inf:
-        raise InputError(f"the temperature must be positive (K), not {temperature!r}")
-
-
-def _spectrum(power: Float[np.ndarray, "B G"], interval: float, label: str, resolution: float) -> Spectrum:
-    count = len(power)
-    grid = np.linspace(0.0, 0.5 / (interval * LIGHT), power.shape[1])
-    error = power.std(0, ddof=1) / math.sqrt(count) if count > 1 else np.full(power.shape[1], np.nan)
-    return Spectrum(grid, power.mean(0), error, label, resolution, count)

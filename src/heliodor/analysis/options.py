@@ -37,7 +37,9 @@ def read_options(name: str, show: Callable[..., Any], texts: Sequence[str]) -> d
         if key not in described(show):
             names = ", ".join(described(show)) or "none"
             raise InputError(f"{name} has no option {key!r}{suggestion(key, described(show))}; it has: {names}")
-        values[key] = _value(name, key, value.strip(), inspect.formatannotation(known[key].annotation), known[key].default)
+        values[key] = _value(
+            name, key, value.strip(), inspect.formatannotation(known[key].annotation), known[key].default
+        )
     return values
 
 

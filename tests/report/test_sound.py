@@ -1,0 +1,114 @@
+"""Verdicts on runs whose truth is known."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+from heliodor.report.sound import soundness
+from heliodor.trajectory.open import open_trajectory
+
+
+@pytest.fixture
+def healthy(run):
+    return open_trajectory(run())
+
+
+def verdicts(trajectory) -> dict[str, str]:
+    return {check.name: check.verdict for check in soundness(trajectory).checks}
+
+
+def words(trajectory, name: str) -> str:
+    return next(check.words for check in soundness(trajectory).checks if check.name == name)
+
+
+def altered(trajectory, **columns):
+    return replace(trajectory, log={**trajectory.log, **columns})
+
+
+def test_a_canonical_run_is_fine(healthy):
+    found = verdicts(healthy)
+    assert {found[name] for name in ("Frames", "Conserved quantity", "Temperature", "Potential energy")} == {"ok"}
+    (temperature,) = [shown for shown in soundness(healthy).shown if shown.name == "temperature"]
+    mean, spread, chi = temperature.numbers
+    assert spread.reference == pytest.approx(300.0 * np.sqrt(2.0 / 24.0))
+    assert abs(chi.value - 1.0) < 3.0 * chi.error
+    assert abs(mean.value - 300.0) < 3.0 * mean.error
+
+
+def test_a_wrong_temperature_is_bad(healthy):
+    log = healthy.log
+    assert verdicts(altered(healthy, temperature_K=1.2 * log["temperature_K"]))["Temperature"] == "bad"
+    assert verdicts(altered(healthy, temperature_K=1.03 * log["temperature_K"]))["Temperature"] == "look"
+
+
+def test_a_temperature_that_hardly_fluctuates_is_looked_at(healthy):
+    quiet = 300.0 + 0.3 * (healthy.log["temperature_K"] - 300.0)
+    scaled = altered(
+        healthy, temperature_K=quiet, kinetic_eV=healthy.log["kinetic_eV"] * quiet / healthy.log["temperature_K"]
+    )
+    assert verdicts(scaled)["Temperature"] == "look"
+
+
+@pytest.mark.parametrize(("slope", "verdict"), [(0.05, "ok"), (0.5, "look"), (-3.0, "bad")])
+def test_drift_of_the_conserved_quantity(healthy, slope, verdict):
+    ps = healthy.log["time_fs"] / 1e3
+    drifting = altered(healthy, conserved_eV=healthy.log["conserved_eV"] + 1e-3 * slope * ps * healthy.n_atoms)
+    assert verdicts(drifting)["Conserved quantity"] == verdict
+    number = next(shown for shown in soundness(drifting).shown if shown.name == "conserved").numbers[0]
+    assert abs(number.value - slope) < 4.0 * number.error
+
+
+def test_what_still_relaxes_is_looked_at(healthy):
+    ps = healthy.log["time_fs"] / 1e3
+    assert (
+        verdicts(altered(healthy, potential_eV=healthy.log["potential_eV"] + 0.05 * ps))["Potential energy"] == "look"
+    )
+
+
+def test_without_files_beside_it_says_so(run):
+    alone = open_trajectory(run(record=False))
+    found = verdicts(alone)
+    assert found["Log"] == found["Events"] == "unknown"
+    assert "no log" in words(alone, "Log")
+
+
+def test_a_single_frame(run):
+    assert verdicts(open_trajectory(run(frames=1)))["Frames"] == "look"
+
+
+def restart_beside(trajectory, events: list[dict], steps: int) -> None:
+    extra = {"steps": steps, "watch": {"events": events}}
+    header = json.dumps({"format": "heliodor-restart-1", "extra": extra})
+    path = trajectory.path.with_suffix(".restart")
+    path.write_bytes(save({"x": np.zeros(1)}, {"heliodor": header}))
+
+
+def test_events_of_the_watch_are_told(healthy):
+    broken = {"kind": "bond broken", "structure": 0, "text": "step 5: O 1 and H 2 are 1.9 Å apart"}
+    other = {"kind": "bond broken", "structure": 1, "text": "of another structure"}
+    restart_beside(healthy, [broken, other], 3990)
+    found = verdicts(healthy)
+    assert (found["Bonds"], found["Doubts of the model"], found["Length"]) == ("look", "ok", "ok")
+    assert words(healthy, "Bonds") == broken["text"]
+    restart_beside(healthy, [{"kind": "contact", "structure": 0, "text": "atoms on one spot"}], 8000)
+    found = verdicts(healthy)
+    assert (found["Bonds"], found["Breakdown"], found["Length"]) == ("ok", "bad", "look")
+
+
+def test_a_damaged_restart_file_counts_as_none(healthy):
+    healthy.path.with_suffix(".restart").write_bytes(b"\x00" * 30)
+    assert verdicts(healthy)["Events"] == "unknown"
+
+
+def test_pressure_against_its_target(healthy, rng):
+    values = 1.0 + 100.0 * rng.normal(size=400)
+    pressed = replace(
+        altered(healthy, pressure_bar=values), settings={**healthy.settings, "barostat": "scr", "pressure_bar": "1.0"}
+    )
+    assert verdicts(pressed)["Pressure"] == "ok"
+    assert verdicts(altered(pressed, pressure_bar=values + 80.0))["Pressure"] == "look"
