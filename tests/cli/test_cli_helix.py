@@ -28,7 +28,7 @@ def test_table_picture_and_structures(cli: Callable, folder: Path) -> None:
     answer = cli("helix", "--folder", folder, "--no-relax", "-o", "series", "--threads", 1)
     assert answer.code == 0, answer.err
     assert "mean per residue between two lengths" in answer.err
-    rows = list(csv.DictReader(Path("series.csv").open()))
+    rows = list(csv.DictReader(Path("series.csv").read_text().splitlines()))
     assert [row["n"] for row in rows] == ["3", "5"]
     step = float(rows[1]["difference_kcal_mol"]) - float(rows[0]["difference_kcal_mol"])
     assert float(rows[1]["double_difference_kcal_mol_per_residue"]) == pytest.approx(step / 2)

@@ -49,6 +49,12 @@ def test_json_and_comparison(cli, trajectory):
     assert Path("both.html").stat().st_size == found["bytes"]
 
 
+def test_what_was_asked_for_and_does_not_fit_is_told(cli, trajectory):
+    answer = cli("report", trajectory, "--only", "size,ramachandran")
+    assert answer.code == 0, answer.err
+    assert "not done     ramachandran: " in answer.out
+
+
 def test_single_frame(cli):
     ase.io.write("one.xyz", molecule("H2O"), format="extxyz")
     answer = cli("report", "one.xyz")

@@ -55,7 +55,7 @@ def look(browser: Any) -> Iterator[Callable[..., Look]]:
     contexts = []
 
     def at(path: Path, script: str = "", **options: Any) -> Look:
-        context = browser.new_context(**({"viewport": {"width": 1200, "height": 800}} | options))
+        context = browser.new_context(**({"viewport": {"width": 900, "height": 500}} | options))
         contexts.append(context)
         seen = Look(context.new_page())
         seen.page.on("console", lambda m: seen.complaints.append(m.text) if m.type in ("error", "warning") else None)
@@ -72,7 +72,27 @@ def look(browser: Any) -> Iterator[Callable[..., Look]]:
 
 
 @pytest.fixture
-def run(tmp_path: Path, rng: np.random.Generator) -> Callable[..., Path]:
+def write_log(rng: np.random.Generator) -> Callable[..., None]:
+    """Write what a canonical ensemble of 24 degrees of freedom would leave, values independent of each other."""
+
+    def write(path: Path, temperature: float, lines: int = 400) -> None:
+        free = 24
+        kelvin = temperature * rng.chisquare(free, lines) / free
+        kinetic = 0.5 * free * 8.617333262e-5 * kelvin
+        potential = -5.0 + 0.02 * rng.normal(size=lines)
+        conserved = -4.7 + 1e-5 * rng.normal(size=lines)
+        rows = [
+            f"{10 * k},{100 * k},{kelvin[k]:.3f},{potential[k]:.12g},{kinetic[k]:.12g},{conserved[k]:.12g},0.01"
+            for k in range(lines)
+        ]
+        head = "step,time_fs,temperature_K,potential_eV,kinetic_eV,conserved_eV,drift_meV_per_atom_ps"
+        path.write_text("\n".join([head, *rows]) + "\n")
+
+    return write
+
+
+@pytest.fixture
+def run(tmp_path: Path, rng: np.random.Generator, write_log: Callable[..., None]) -> Callable[..., Path]:
     """Write a run of ethanol as extended xyz: trajectory, log, record."""
 
     def write(name: str = "run", frames: int = 12, temperature: float = 300.0, record: bool = True) -> Path:
@@ -86,26 +106,11 @@ def run(tmp_path: Path, rng: np.random.Generator) -> Callable[..., Path]:
         path = tmp_path / f"{name}.xyz"
         ase.io.write(path, images, format="extxyz")
         if record:
-            write_log(path.with_suffix(".csv"), rng, temperature)
+            write_log(path.with_suffix(".csv"), temperature)
             path.with_suffix(".json").write_text(json.dumps(a_record(temperature)))
         return path
 
     return write
-
-
-def write_log(path: Path, rng: np.random.Generator, temperature: float, lines: int = 400) -> None:
-    """What a canonical ensemble of 24 degrees of freedom would leave, values independent of each other."""
-    free = 24
-    kelvin = temperature * rng.chisquare(free, lines) / free
-    kinetic = 0.5 * free * 8.617333262e-5 * kelvin
-    potential = -5.0 + 0.02 * rng.normal(size=lines)
-    conserved = -4.7 + 1e-5 * rng.normal(size=lines)
-    rows = [
-        f"{10 * k},{100 * k},{kelvin[k]:.3f},{potential[k]:.12g},{kinetic[k]:.12g},{conserved[k]:.12g},0.01"
-        for k in range(lines)
-    ]
-    head = "step,time_fs,temperature_K,potential_eV,kinetic_eV,conserved_eV,drift_meV_per_atom_ps"
-    path.write_text("\n".join([head, *rows]) + "\n")
 
 
 def a_record(temperature: float) -> dict[str, Any]:
@@ -158,11 +163,15 @@ def every_panel(trajectory: Trajectory, *, progress: Any = None, processes: int 
                     Curve("errors", 10 * x[::10], x[::10], x[::10] - 1, x[::10] + 1, style="points"),
                 ),
             ),
-            Panel("map", Axis("x"), Axis("y"), heat=Heat(x[:4], x[:3], np.outer([1.0, -2.0, np.nan], x[:4]), Axis("height"))),
+            Panel(
+                "map", Axis("x"), Axis("y"),
+                heat=Heat(x[:4], x[:3], np.outer([1.0, -2.0, np.nan], x[:4]), Axis("height")),
+            ),
             Panel(
                 "letters", Axis("time", "ps"), Axis("residue"),
                 heat=Heat(
-                    np.arange(80.0), np.arange(3.0), letters.astype(float), kinds=(("H", "helix"), ("E", "strand"), ("T", "turn"), (" ", "coil")),
+                    np.arange(80.0), np.arange(3.0), letters.astype(float),
+                    kinds=(("H", "helix"), ("E", "strand"), ("T", "turn"), (" ", "coil")),
                     y_names=("ALA 1", "<b>GLY</b> 2", "SER 3"),
                 ),
             ),
@@ -184,12 +193,18 @@ def breaks(trajectory: Trajectory, *, progress: Any = None, processes: int = 1) 
     raise ZeroDivisionError("oh")
 
 
+def misfits(trajectory: Trajectory, *, progress: Any = None, processes: int = 1) -> Shown:
+    heat = Heat(np.arange(3.0), np.arange(2.0), np.zeros((1, 1)))
+    return Shown("misfits", "One that cannot be drawn", (Panel("", Axis("x"), Axis("y"), heat=heat),))
+
+
 FAKE = {
     one.name: one
     for one in (
         Analysis("every", "Every kind of panel", "", lambda trajectory: None, every_panel),
         Analysis("fails", "One that fails", "", lambda trajectory: None, fails),
         Analysis("breaks", "One with a defect", "", lambda trajectory: None, breaks),
+        Analysis("misfits", "One that cannot be drawn", "", lambda trajectory: None, misfits),
         Analysis("unfit", "One that does not fit", "", lambda trajectory: "it has no wings", every_panel),
         Analysis("asked", "By request only", "", lambda trajectory: None, every_panel, usual=False),
     )

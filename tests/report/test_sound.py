@@ -40,10 +40,16 @@ def test_a_canonical_run_is_fine(healthy):
     assert abs(mean.value - 300.0) < 3.0 * mean.error
 
 
-def test_a_wrong_temperature_is_bad(healthy):
+def test_a_wrong_temperature_is_told_where_it_can_be_known(run, healthy, write_log):
     log = healthy.log
     assert verdicts(altered(healthy, temperature_K=1.2 * log["temperature_K"]))["Temperature"] == "bad"
-    assert verdicts(altered(healthy, temperature_K=1.03 * log["temperature_K"]))["Temperature"] == "look"
+    # 40 ps under a thermostat of 0.5 ps leave ten kelvin undecided, 400 ps three
+    assert verdicts(altered(healthy, temperature_K=1.02 * log["temperature_K"]))["Temperature"] == "ok"
+    path = run("long")
+    write_log(path.with_suffix(".csv"), 300.0, lines=4000)
+    longer = open_trajectory(path)
+    assert verdicts(longer)["Temperature"] == "ok"
+    assert verdicts(altered(longer, temperature_K=1.04 * longer.log["temperature_K"]))["Temperature"] == "look"
 
 
 def test_a_temperature_that_hardly_fluctuates_is_looked_at(healthy):

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import builtins
 import csv
+import io
 import json
 import re
 import time
 from pathlib import Path
 
+import ase
 import numpy as np
 import pytest
 
 from heliodor.errors import InputError, MissingExtraError
 from heliodor.report import write_report
 from heliodor.report.write import run_names
+from heliodor.topology import topology_of
 from heliodor.trajectory.open import open_trajectory
+from heliodor.trajectory.trajectory import Trajectory
 
 
 def data_of(path: Path) -> dict:
@@ -27,6 +31,8 @@ def test_failures_are_told_and_the_rest_goes_on(run, tmp_path):
     told = []
     written = write_report(run(), tmp_path / "r.html", tell=lambda what, how: told.append((what, how)))
     assert written.analyses == ("every",)
+    misfits = written.failed.pop("One that cannot be drawn")
+    assert misfits.startswith("what it hands over cannot be drawn: IndexError")
     assert written.failed == {
         "One that fails": "there are too few frames for that",
         "One with a defect": "ZeroDivisionError: oh",
@@ -46,7 +52,7 @@ def test_failures_are_told_and_the_rest_goes_on(run, tmp_path):
 def test_only_and_without(run, tmp_path):
     path = run()
     assert write_report(path, tmp_path / "a.html", only=["asked"]).analyses == ("asked",)
-    assert write_report(path, tmp_path / "b.html", without=["every", "breaks", "fails"]).analyses == ()
+    assert write_report(path, tmp_path / "b.html", without=["every", "breaks", "fails", "misfits"]).analyses == ()
     with pytest.raises(InputError, match="no analysis 'evry'; did you mean 'every'"):
         write_report(path, tmp_path / "c.html", only=["evry"])
     assert not (tmp_path / "c.html").exists()
@@ -80,7 +86,7 @@ def test_tables_as_files(run, tmp_path):
     written = write_report([run("one"), run("two", temperature=350.0)], tmp_path / "r.html", csv=tmp_path / "tables")
     names = {path.name for path in written.tables}
     assert {"one_curve.csv", "two_curve.csv", "every_numbers.csv", "one_temperature.csv"} <= names
-    rows = list(csv.DictReader((tmp_path / "tables" / "one_curve.csv").open()))
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "tables" / "one_curve.csv").read_text())))
     assert [float(row["x_A"]) for row in rows] == np.linspace(0.1, 10.0, 50).tolist()
     with pytest.raises(InputError, match="exists"):
         write_report(run("one"), tmp_path / "s.html", only=["every"], csv=tmp_path / "tables")
@@ -119,11 +125,6 @@ def test_without_plotly_the_extra_is_named(run, tmp_path, monkeypatch):
 @pytest.mark.usefixtures("fake")
 def test_a_protein_of_a_thousand_frames_stays_small(run, tmp_path, rng):
     """642 atoms as in crambin, thermal noise of 0.3 Å in every frame: what does not compress."""
-    import ase
-
-    from heliodor.dynamics.files.trajectory import open_writer  # noqa: F401 - the reader below needs h5py
-    from heliodor.trajectory.trajectory import Trajectory
-
     first = rng.uniform(-12.0, 12.0, (642, 3))
 
     class Source:
@@ -133,8 +134,6 @@ def test_a_protein_of_a_thousand_frames_stays_small(run, tmp_path, rng):
             return {"positions": positions if atoms is None else positions[:, atoms]}
 
     small = open_trajectory(run())
-    from heliodor.topology import topology_of
-
     atoms = ase.Atoms("C642", positions=40.0 * first)
     protein = Trajectory(
         path=small.path,

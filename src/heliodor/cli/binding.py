@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "\b\nExamples:\n"
     "  heliodor binding complex.xyz --model so3lr\n"
-    "  heliodor binding complex.pdb --fragments 'chain A' --fragment-charges=-1,1 --model so3lr\n"
+    "  heliodor binding complex.pdb --fragments 'resname LIG' --fragment-charges=-1,1 --model so3lr\n"
     "  heliodor binding wildtype.xyz variant.xyz --fragments 0-119 --fragments 0-121 --model so3lr\n"
     "\b\nThe second fragment is moved, both stay rigid. Writes a table (.csv) and a picture (.png). Energies are those "
     "of the complex minus the fragments infinitely far apart; of several complexes the differences to the first are "
@@ -56,8 +56,8 @@ def binding(
         typer.Option(
             "--fragments",
             metavar="ATOMS",
-            help="Atoms of the first fragment, such as 0-11, 'chain A' or 'resname LIG'; the rest is the second. Once, "
-            "or once for each file. [default: the two molecules]",
+            help="Atoms of the first fragment, such as 0-11, 'resname LIG' or 'molecule 0,2'; the rest is the second. "
+            "Once, or once for each file. [default: the two molecules]",
         ),
     ] = None,
     fragment_charges: Annotated[

@@ -107,6 +107,8 @@ def report(
         if not poor:
             lines.append(("checks", f"{where}nothing to look at"))
     lines += [("not done", f"{name}: {one_line(reason)}") for name, reason in written.failed.items()]
+    if only is not None:
+        lines += [("not done", f"{name}: {one_line(reason)}") for name, reason in written.left_out.items()]
     if written.tables:
         lines.append(("tables", f"{len(written.tables)} in {csv}"))
     lines.append(("written", f"{written.path} ({size(written.bytes)})"))

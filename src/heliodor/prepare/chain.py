@@ -134,7 +134,7 @@ def placed(
     )
 
 
-def dihedral(points: Sequence[Float[np.ndarray, "3"]]) -> float:
+def dihedral(points: Float[np.ndarray, "4 3"]) -> float:
     """Degrees, -180 to 180."""
     a, b, c, d = points
     axis = (c - b) / np.linalg.norm(c - b)

@@ -16,8 +16,8 @@ CLASH = 1.0
 CONTACT = 1.6
 """Å; heavy atoms of different residues without a bond are further apart than this unless something is wrong."""
 
-ONE_SPOT = 0.1
-"""Å; below this force fields have no direction to push atoms apart in."""
+ONE_SPOT = 0.5
+"""Å; atoms this close are copies of each other, not a strained structure."""
 
 
 def close_pairs(topology: Any, positions: Any, closest: float = CONTACT) -> list[tuple[float, Any, Any]]:
@@ -55,7 +55,9 @@ def refuse_one_spot(topology: Any, positions: Any) -> int:
     """
     pairs = close_pairs(topology, positions)
     if pairs and pairs[0][0] < ONE_SPOT:
-        raise InputError(f"{_words(pairs[0])}: two atoms on one spot, which no relaxation can part; remove one of them")
+        raise InputError(
+            f"{_words(pairs[0])}: two atoms on one spot, a copy or an alternate location without its letter? Remove one"
+        )
     return len(pairs)
 
 

@@ -129,7 +129,8 @@ def add_hydrogens(
         try:
             chosen = modeller.addHydrogens(field, pH=ph, variants=variants)
         except ValueError as error:
-            raise InputError(f"hydrogens cannot be put on: {' '.join(str(error).split())}") from error
+            told = " ".join(str(error).split()).partition(" For more information")[0]
+            raise InputError(f"hydrogens cannot be put on: {told} Leave such residues out, or repair them") from error
     return modeller.topology, modeller.positions, chosen
 
 

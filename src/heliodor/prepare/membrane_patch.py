@@ -52,6 +52,14 @@ class Patch:
         return self.lipids[:, :, 2].mean(1) > 0.0
 
     @property
+    def inverted(self) -> Int[np.ndarray, "m"]:
+        """Lipids whose glycerol (C2) has the other hand: one in the patch of POPC, two in that of DPPC."""
+        place = {str(name): k for k, name in enumerate(self.names)}
+        a, b, c = (self.lipids[:, place[name]] - self.lipids[:, place["C2"]] for name in ("O21", "C1", "C3"))
+        # natural sn-glycero-3-phospholipids are R at C2: below zero with this order
+        return np.flatnonzero(np.einsum("li,li->l", a, np.cross(b, c)) > 0.0)
+
+    @property
     def area(self) -> float:
         """Å² a lipid and leaflet."""
         return float(self.box[0] * self.box[1]) / (len(self.lipids) / 2)

@@ -86,6 +86,12 @@ def membrane(
             if not whole
             else "water added or taken away, then minimised"
         )
+    wrong = len(made.inverted)
+    if wrong:
+        told.append(
+            f"{wrong} of the lipids in OpenMM's patch ha{'s' if wrong == 1 else 've'} the unnatural hand at C2 of "
+            "glycerol; bilayers of other than multiples of 128 lipids are free of it"
+        )
     if patch.lipid in GEL:
         told.append(
             f"the patch of {patch.lipid} is in the gel phase ({GEL[patch.lipid]} Å² a lipid): heat it well above 314 K"
@@ -116,7 +122,7 @@ def _tiles(patch: Patch, copies: int) -> tuple[int, int]:
 
 
 def _trimmed(patch: Patch, leaflet: int) -> Patch:
-    """``leaflet`` lipids of each leaflet around one point, and the water above and below the square they get."""
+    """``leaflet`` lipids of each leaflet around one point, and the water above and below them."""
     edge = float(np.sqrt(leaflet * patch.area))
     copies = [int(np.ceil(1.3 * edge / patch.box[a])) for a in (0, 1)]
     wide = tiled(patch, *copies)
@@ -127,7 +133,11 @@ def _trimmed(patch: Patch, leaflet: int) -> Patch:
         moved[:, :, :2] -= (middle + wide.box[:2] * np.round((centres - middle) / wide.box[:2]))[:, None]
         return moved
 
-    lipids = around(wide.lipids, wide.lipids[:, :, :2].mean(1))
+    natural = wide.lipids.copy()
+    for k in wide.inverted.tolist():
+        # mirrored about its middle; what overlaps then is taken apart with the rest
+        natural[k, :, 0] = 2.0 * natural[k, :, 0].mean() - natural[k, :, 0]
+    lipids = around(natural, natural[:, :, :2].mean(1))
     far = np.abs(lipids[:, :, :2].mean(1)).max(1)
     chosen = np.concatenate(
         [
@@ -136,7 +146,9 @@ def _trimmed(patch: Patch, leaflet: int) -> Patch:
         ]
     )
     waters = around(wide.waters, wide.waters[:, 0, :2])
-    inside = (np.abs(waters[:, 0, :2]) < 0.5 * edge).all(1)
+    # as much water a lipid as the patch has
+    count = round(len(patch.waters) / len(patch.lipids) * 2 * leaflet)
+    inside = np.sort(np.argsort(np.abs(waters[:, 0, :2]).max(1), kind="stable")[:count])
     return replace(wide, lipids=lipids[chosen], waters=waters[inside], box=np.array([edge, edge, patch.box[2]]))
 
 

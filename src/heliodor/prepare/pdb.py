@@ -123,6 +123,7 @@ def prepare_file(
     notes += _modified(fixer, choices)
     kept = _selected(fixer, source, choices, notes)
     _refuse_early(fixer.topology, potential, choices)
+    clashes.refuse_one_spot(fixer.topology, fixer.positions)
 
     given = {relaxing.place(position) for position in nanometres(fixer.positions)}
     topology, positions, told, added = mended(fixer, kept, choices.build, choices.split, choices.caps, choices.seed)
@@ -189,7 +190,9 @@ def prepare_file(
     clashes.refuse_clashes(topology, positions, choices.minimise)
     if box is not None:
         weight = density(topology, box * NANOMETRE)
-        notes.append(f"density {weight:.3f} g/cm³")
+        loose = choices.solvent is not None and choices.equilibration is None
+        seam = ", low by the seam along the faces of the box: --equilibrate, or a barostat, closes it" * loose
+        notes.append(f"density {weight:.3f} g/cm³{seam}")
         details["density_g_cm3"] = weight
     details["choices"] = asdict(choices)
     return from_openmm(topology, positions, charge=charge, charged=charged, notes=notes, details=details)

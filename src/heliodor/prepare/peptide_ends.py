@@ -1,4 +1,4 @@
-"""Ends of a peptide that force fields have no templates for: COOH, NH2 and the amide, placed by geometry."""
+"""What force fields have no templates for: ends COOH, NH2 and amide, neutral side chains at ends; by geometry."""
 
 from __future__ import annotations
 
@@ -18,27 +18,56 @@ COH = 107.0
 def neutral_carboxyl(
     topology: Topology, positions: Float[np.ndarray, "N 3"]
 ) -> tuple[Topology, Float[np.ndarray, "M 3"]]:
-    """COO- of the last residue as COOH: bonds to their lengths, the proton (HXT) on OXT and syn to C=O.
+    """COO- of the last residue as COOH."""
+    return _acid(topology, positions, int(topology.residues[-1]), ("CA", "C", "O", "OXT"), "HXT")
+
+
+SIDE_ACIDS = {"ASH": (("CB", "CG", "OD1", "OD2"), "HD2"), "GLH": (("CG", "CD", "OE1", "OE2"), "HE2")}
+"""Atoms of neutral acids of side chains, and their proton."""
+
+
+def neutral_side(
+    topology: Topology, positions: Float[np.ndarray, "N 3"], residue: int, state: str
+) -> tuple[Topology, Float[np.ndarray, "M 3"]]:
+    """The charged side chain of a residue (index) as ASH, GLH or LYN.
+
+    Force fields have templates of these inside a chain and not at its free ends.
+    """
+    if state in SIDE_ACIDS:
+        return _acid(topology, positions, residue, *SIDE_ACIDS[state])
+    return _without(topology, positions, np.array([_atom(topology, residue, "HZ1")]))
+
+
+def _acid(
+    topology: Topology, positions: Float[np.ndarray, "N 3"], residue: int, names: tuple[str, ...], proton: str
+) -> tuple[Topology, Float[np.ndarray, "M 3"]]:
+    """Carboxylate as acid: bonds to their lengths, the proton on the second oxygen and syn to C=O.
 
     Syn is the more stable side, by some 4 to 5 kcal/mol in acetic and formic acid.
     """
-    c, o, oxt, ca = (last(topology, name) for name in ("C", "O", "OXT", "CA"))
+    root, c, o, oh = (_atom(topology, residue, name) for name in names)
     here = positions.copy()
-    for atom, length in ((o, DOUBLE_CO), (oxt, SINGLE_CO)):
+    for atom, length in ((o, DOUBLE_CO), (oh, SINGLE_CO)):
         bond = here[atom] - here[c]
         here[atom] = here[c] + bond * (length / np.linalg.norm(bond))
-    proton = placed(here[ca], here[c], here[oxt], OH, COH, 180.0)
-    added = np.append(topology.numbers, 1)
+    place = placed(here[root], here[c], here[oh], OH, COH, 180.0)
+    # behind the last atom of its residue
+    at = int(np.flatnonzero(topology.residues == residue)[-1]) + 1
+    bonds = np.concatenate([topology.bonds + (topology.bonds >= at), [sorted((oh + (oh >= at), at))]])
     made = Topology(
-        numbers=added,
-        names=np.append(topology.names, "HXT"),
-        residue_names=np.append(topology.residue_names, topology.residue_names[-1]),
-        residue_numbers=np.append(topology.residue_numbers, topology.residue_numbers[-1]),
-        chains=np.append(topology.chains, topology.chains[-1]),
-        bonds=np.concatenate([topology.bonds, np.array([[oxt, len(topology)]])]),
+        numbers=np.insert(topology.numbers, at, 1),
+        names=_inserted(topology.names, at, proton),
+        residue_names=_inserted(topology.residue_names, at, str(topology.residue_names[oh])),
+        residue_numbers=np.insert(topology.residue_numbers, at, topology.residue_numbers[oh]),
+        chains=_inserted(topology.chains, at, str(topology.chains[oh])),
+        bonds=bonds[np.lexsort((bonds[:, 1], bonds[:, 0]))],
         named=True,
     )
-    return made, np.concatenate([here, proton[None]])
+    return made, np.insert(here, at, place, axis=0)
+
+
+def _inserted(words: np.ndarray, at: int, word: str) -> np.ndarray:
+    return np.array([*words[:at], word, *words[at:]])
 
 
 def neutral_amine(topology: Topology, positions: Float[np.ndarray, "N 3"]) -> tuple[Topology, Float[np.ndarray, "M 3"]]:
@@ -50,7 +79,7 @@ def neutral_amine(topology: Topology, positions: Float[np.ndarray, "N 3"]) -> tu
 
 def amide(topology: Topology, positions: Float[np.ndarray, "N 3"]) -> tuple[Topology, Float[np.ndarray, "M 3"]]:
     """The methylamide at the end as NH2: its methyl carbon becomes a proton."""
-    n, methyl, proton = (last(topology, name) for name in ("N", "C", "H"))
+    n, methyl, proton = (_atom(topology, int(topology.residues[-1]), name) for name in ("N", "C", "H"))
     bond = positions[methyl] - positions[n]
     here = positions.copy()
     here[methyl] = here[n] + bond * (NH / np.linalg.norm(bond))
@@ -69,10 +98,9 @@ def amide(topology: Topology, positions: Float[np.ndarray, "N 3"]) -> tuple[Topo
     return _without(made, here, gone)
 
 
-def last(topology: Topology, name: str) -> int:
-    """The atom of this name in the last residue."""
-    inside = topology.residues == topology.residues[-1]
-    return int(np.flatnonzero(inside & (topology.names == name))[0])
+def _atom(topology: Topology, residue: int, name: str) -> int:
+    """The atom of this name in a residue."""
+    return int(np.flatnonzero((topology.residues == residue) & (topology.names == name))[0])
 
 
 def _hydrogens(topology: Topology, atom: int) -> Int[np.ndarray, "n"]:

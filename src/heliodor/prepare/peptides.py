@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from heliodor.errors import InputError, SimulationError, suggestion
 from heliodor.prepare.chain import FOLDS, PROLINE_PHI, as_pdb, dihedral, heavy_chain
-from heliodor.prepare.peptide_ends import amide, neutral_amine, neutral_carboxyl
+from heliodor.prepare.peptide_ends import amide, neutral_amine, neutral_carboxyl, neutral_side
 from heliodor.prepare.prepared import Prepared, from_openmm, openmm, system_charge
 from heliodor.prepare.protonation import Protonation, protonation
 from heliodor.prepare.relax import DEFAULT_FORCE_FIELD, force_field, parametrised, random_numbers, relaxed
@@ -52,7 +52,7 @@ def peptide(
         phi, psi: degrees, for all residues; proline keeps phi = -65°, which its ring demands.
         caps: in addition to those in the sequence: ``"ACE,NME"``, ``"ACE"``, ``"NME"``, ``"NH2"``.
         ph, termini: see `protonation`.
-        seed: of the places hydrogens start from.
+        seed: of the places hydrogens start from; the same seed gives the same structure to some 1e-5 Å.
 
     Returns:
         The peptide in gas phase; residues are numbered from 1, caps included.
@@ -69,8 +69,9 @@ def peptide(
             f"a single amino acid is no peptide: cap it (--caps ACE,NME), or make {wanted.name} from SMILES"
         )
     units = heavy_chain(wanted.residues, wanted.front, wanted.end, angles, omega)
+    late = _late(wanted, states)
     with random_numbers(seed):
-        topology, positions = _with_hydrogens(as_pdb(units), wanted, states)
+        topology, positions = _with_hydrogens(as_pdb(units), wanted, states, late)
         field = force_field(DEFAULT_FORCE_FIELD, "implicit/obc2.xml")
         system = parametrised(topology, field)
         for atom in topology.atoms():
@@ -82,8 +83,8 @@ def peptide(
         except SimulationError as error:
             raise InputError(f"{wanted.short} runs into itself at these backbone angles: choose others") from error
     raw = from_openmm(topology, found.positions, charge=system_charge(system))
-    made, here = _finished(raw.topology, raw.atoms.positions, wanted, states)
-    charge, charged = _charges(made, wanted, states)
+    made, here = _finished(raw.topology, raw.atoms.positions, wanted, states, late)
+    charge, charged = charges_of(wanted, states)
     result = Prepared(
         ase.Atoms(numbers=made.numbers, positions=here),
         made,
@@ -164,12 +165,22 @@ def handedness(prepared: Prepared) -> Float[np.ndarray, "R"]:
     return np.array(found)
 
 
-def _with_hydrogens(text: Any, sequence: Sequence, states: Protonation) -> tuple[Any, Any]:
+CHARGED = {"ASH": "ASP", "GLH": "GLU", "LYN": "LYS"}
+
+
+def _late(sequence: Sequence, states: Protonation) -> tuple[int, ...]:
+    """Residues at free ends in states the force field has inside chains only: they are relaxed charged."""
+    ends = ([0] if sequence.front is None else []) + ([len(states.residues) - 1] if sequence.end is None else [])
+    return tuple(k for k in ends if states.residues[k] in CHARGED)
+
+
+def _with_hydrogens(text: Any, sequence: Sequence, states: Protonation, late: tuple[int, ...]) -> tuple[Any, Any]:
     mm = openmm()
     pdb = mm.app.PDBFile(text)
     modeller = mm.app.Modeller(pdb.topology, pdb.positions)
     fixed = ("ASP", "ASH", "GLU", "GLH", "LYS", "LYN", "HID", "HIE", "HIP")
-    variants = [name if name in fixed else None for name in states.residues]
+    names = [CHARGED[name] if k in late else name for k, name in enumerate(states.residues)]
+    variants = [name if name in fixed else None for name in names]
     # a thiol: without this two cysteines that happen to be near would be made a disulfide's
     variants = ["CYS" if name == "CYS" else v for name, v in zip(states.residues, variants, strict=True)]
     modeller.addHydrogens(
@@ -179,7 +190,11 @@ def _with_hydrogens(text: Any, sequence: Sequence, states: Protonation) -> tuple
 
 
 def _finished(
-    topology: Topology, positions: Float[np.ndarray, "N 3"], sequence: Sequence, states: Protonation
+    topology: Topology,
+    positions: Float[np.ndarray, "N 3"],
+    sequence: Sequence,
+    states: Protonation,
+    late: tuple[int, ...],
 ) -> tuple[Topology, Float[np.ndarray, "M 3"]]:
     """Names of the protonation states, and the ends as they should be."""
     offset = int(sequence.front is not None)
@@ -197,6 +212,8 @@ def _finished(
         topology.bonds,
         named=True,
     )
+    for k in late:
+        made, here = neutral_side(made, here, k + offset, states.residues[k])
     if sequence.end is None and not states.carboxylate:
         made, here = neutral_carboxyl(made, here)
     if sequence.end == "NH2":
@@ -206,7 +223,8 @@ def _finished(
     return made, here
 
 
-def _charges(topology: Topology, sequence: Sequence, states: Protonation) -> tuple[int, tuple[tuple[str, int], ...]]:
+def charges_of(sequence: Sequence, states: Protonation) -> tuple[int, tuple[tuple[str, int], ...]]:
+    """Total charge (e) and the charged residues, as `Prepared` names them."""
     charges = [CHARGES.get(name, 0) for name in states.residues]
     if sequence.front is None and states.ammonium:
         charges[0] += 1

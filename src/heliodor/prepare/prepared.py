@@ -179,7 +179,9 @@ def residue_labels(topology: Any) -> tuple[list[tuple[str, int]], tuple[str, ...
         residues = list(chain.residues())
         kept = None if _is_water(chain) else _own_numbers(residues)
         fits = len(chain.id) == 1 and chain.id.strip() not in ("", "_")
-        if kept is not None and fits and not taken.get(chain.id, set()) & set(kept):
+        # two polymers under one letter would be bonded to each other by whoever reads the file
+        free_letter = chain.id not in taken or not _is_polymer(chain)
+        if kept is not None and fits and free_letter and not taken.get(chain.id, set()) & set(kept):
             taken.setdefault(chain.id, set()).update(kept)
             labels += [(chain.id, number) for number in kept]
             continue
@@ -277,6 +279,11 @@ def partial_charges(system: Any) -> Float[np.ndarray, "N"]:
 
 def _is_water(chain: Any) -> bool:
     return all(residue.name in WATERS for residue in chain.residues())
+
+
+def _is_polymer(chain: Any) -> bool:
+    names = [{atom.name for atom in residue.atoms()} for residue in chain.residues()]
+    return any({"N", "CA", "C"} <= found or "O3'" in found for found in names)
 
 
 def _own_numbers(residues: Sequence[Any]) -> list[int] | None:

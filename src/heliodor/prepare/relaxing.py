@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from heliodor.prepare.prepared import WATERS, Progress, nanometres
+from heliodor.prepare.prepared import NANOMETRE, WATERS, Progress, nanometres
 from heliodor.prepare.relax import Equilibration, equilibrated, parametrised, relaxed
 
 STIFF = 10_000.0
@@ -74,8 +74,8 @@ def relax(
             seed=seed,
             progress=progress,
         )
-    moved = float(np.linalg.norm(last.positions[heavy] - start[heavy], axis=1).max()) * 10.0 if heavy else 0.0
-    note = f"{last.protocol}; heavy atoms of the solute moved by up to {moved:.2f} Å"
+    moved = float(np.linalg.norm(last.positions[held] - start[held], axis=1).max()) * NANOMETRE if held else 0.0
+    note = f"{last.protocol}; heavy atoms of the file moved by up to {moved:.2f} Å"
     record = {
         "protocol": last.protocol,
         "energy_before_kJ_mol": last.before,

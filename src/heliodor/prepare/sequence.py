@@ -162,8 +162,8 @@ def _unknown(word: str, text: str) -> str:
         return f"the cap {word} in the sequence {text!r} does not stand at its end of the chain"
     known = [*AMINO_ACIDS, *STATES, "ACE", "NME", "NH2"]
     return (
-        f"{word!r} in the sequence {text!r} is no residue that can be built{suggestion(word.upper(), known)} (there are the "
-        f"20 amino acids, {', '.join(STATES)}, and the caps ACE, NME, NH2)"
+        f"{word!r} in the sequence {text!r} is no residue that can be built{suggestion(word.upper(), known)} (there "
+        f"are the 20 amino acids, {', '.join(STATES)}, and the caps ACE, NME, NH2)"
     )
 
 

@@ -9,10 +9,14 @@ import lzma
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from heliodor.errors import InputError, MissingExtraError
+from heliodor.prepare.prepared import nanometres
 
 PLACEHOLDER = 1.5
 """Å; a cell shorter than this along all three axes is none."""
@@ -138,10 +142,14 @@ def fixer_of(source: Source) -> Any:
         raise MissingExtraError("pdbfixer", "prepare") from None
     try:
         if source.kind == "pdb":
-            return PDBFixer(pdbfile=io.StringIO(source.text))
-        return PDBFixer(pdbxfile=io.StringIO(source.text))
+            fixer = PDBFixer(pdbfile=io.StringIO(source.text))
+        else:
+            fixer = PDBFixer(pdbxfile=io.StringIO(source.text))
     except Exception as error:
         raise InputError(f"{source.path} cannot be read as {source.kind}: {' '.join(str(error).split())}") from error
+    if not np.isfinite(nanometres(fixer.positions)).all():
+        raise InputError(f"{source.path}: some coordinates are no numbers")
+    return fixer
 
 
 def _bytes(path: Path) -> bytes:
@@ -193,8 +201,10 @@ def _read_pdb(path: Path, text: str) -> tuple[list[str], list[_Site], str, None]
             space_group = line[55:66].strip()
         elif line.startswith(("ATOM  ", "HETATM")):
             try:
-                [float(line[k : k + 8]) for k in (30, 38, 46)]
+                finite = all(isfinite(float(line[k : k + 8])) for k in (30, 38, 46))
             except ValueError:
+                finite = False
+            if not finite:
                 raise InputError(
                     f"{path}, line {row + 1}: no coordinates in columns 31-54 of {line[:54].strip()!r}; the file is "
                     "damaged or not a PDB file"

@@ -57,7 +57,7 @@ def unfit(analyses: tuple[Analysis, ...], trajectory: Trajectory) -> dict[str, s
         try:
             reason = analysis.unfit(trajectory)
         except Exception as error:
-            reason = _told(error)
+            reason = told(error)
         if reason is not None:
             reasons[analysis.name] = reason
     return reasons
@@ -87,12 +87,13 @@ def do(
         return Done(analysis.name, analysis.title, reason=str(error))
     except Exception as error:
         # a report of many analyses must not be lost for one that has a defect
-        reason = _told(error)
+        reason = told(error)
         tell(what, f"failed: {reason}")
         return Done(analysis.name, analysis.title, reason=reason, unexpected=True)
     tell(what, f"{time.perf_counter() - begun:.1f} s")
     return Done(analysis.name, analysis.title, shown)
 
 
-def _told(error: Exception) -> str:
+def told(error: Exception) -> str:
+    """An unexpected error in one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]

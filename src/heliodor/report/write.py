@@ -11,8 +11,9 @@ from heliodor.analysis.show import Analysis, Shown
 from heliodor.dynamics.files.storage import write_durably
 from heliodor.dynamics.files.trajectory import refuse_existing
 from heliodor.errors import HeliodorError, InputError
-from heliodor.report.done import Done, Step, Tell, chosen, do, unfit
+from heliodor.report.done import Done, Step, Tell, chosen, do, told, unfit
 from heliodor.report.facts import facts
+from heliodor.report.figures import figure_json
 from heliodor.report.frames import VALUES, Film, film
 from heliodor.report.merge import merged
 from heliodor.report.page import Content, Part, page, plotly_script
@@ -103,7 +104,7 @@ def write_report(
         soundness=sound,
         films=films,
         sound=_log_parts(sound, runs),
-        done=tuple(_part(outcomes, runs) for outcomes in done.values()),
+        done=tuple(done.values()),
         failed=tuple(failed.items()),
         left_out=tuple(left_out.items()),
         problem=problem,
@@ -135,9 +136,9 @@ def _analyses(
     processes: int,
     tell: Tell,
     step: Step,
-) -> tuple[dict[str, list[Shown | None]], dict[str, str], dict[str, str]]:
-    """Outcomes of each run by name of analysis; reasons of what failed; reasons of what does not fit."""
-    done: dict[str, list[Shown | None]] = {}
+) -> tuple[dict[str, Part], dict[str, str], dict[str, str]]:
+    """Sections by name of analysis; reasons of what failed; reasons of what does not fit."""
+    done: dict[str, Part] = {}
     failed: dict[str, str] = {}
     left_out: dict[str, str] = {}
     reasons = [unfit(picked, one) for one in opened]
@@ -152,8 +153,18 @@ def _analyses(
             outcomes[k] = found.shown
             if found.shown is None:
                 failed[f"{label}{analysis.title}"] = found.reason
-        if any(outcome is not None for outcome in outcomes):
-            done[analysis.name] = outcomes
+        if all(outcome is None for outcome in outcomes):
+            continue
+        try:
+            part = _part(outcomes, runs)
+            for figure in part.section.figures:
+                figure_json(figure)
+        except Exception as error:
+            # arrays that do not fit together must not cost the others their page
+            failed[analysis.title] = f"what it hands over cannot be drawn: {told(error)}"
+            tell(analysis.name, failed[analysis.title])
+        else:
+            done[analysis.name] = part
     return done, failed, left_out
 
 

@@ -91,4 +91,9 @@ def test_every_analysis_is_done_or_refused_in_words(butane, rng, record):
             assert seen[-1][0] == seen[-1][1]
             for table in shown.tables.values():
                 assert len({len(column) for column in table.values()}) == 1
+    peptide = butane.copy()
+    peptide.set_array("atom_name", np.array([f"X{k}" for k in range(14)]))
+    peptide.set_array("residue_name", np.full(14, "LEU"))
+    refused = {a.name for a in ANALYSES if a.unfit(record(peptide, peptide.positions + np.zeros((12, 1, 1))))}
+    assert refused == {"deviation"}
     assert len(ANALYSES[0].show(single).tables["size"]["time_ps"]) == 1

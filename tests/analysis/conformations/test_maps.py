@@ -69,6 +69,11 @@ def test_one_conformer_is_one_group(butane, rng, record):
     found = clusters(run)
     assert found.population.tolist() == [1.0]
     assert np.isnan(found.silhouette)
+    # something that only drifts is cut into pieces, which is said
+    drift = butane.positions * (1.0 + 0.3 * np.linspace(0.0, 1.0, 80)[:, None, None])
+    shown = show_clusters(record(butane, drift, name="drift"))
+    assert shown.numbers[0].value > 1.0
+    assert ("pieces of that" in " ".join(shown.notes)) == (float(shown.numbers[0].note.split()[-1]) < 0.5)
 
 
 def test_representatives_are_written(butane, conformers, record, tmp_path):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from ase.build import bulk, molecule
 
+from heliodor.analysis.liquids.averages import mean_with_error
 from heliodor.analysis.liquids.charges import atomic_statistics
 from heliodor.analysis.liquids.charges import show as show_charges
 from heliodor.analysis.liquids.dipoles import molecular_dipoles
@@ -109,3 +110,19 @@ def test_histograms_grow() -> None:
     edges = np.append(ours.centres - 0.25, ours.centres[-1] + 0.25)
     expected = np.histogram(np.concatenate(parts), edges, density=True)[0]
     np.testing.assert_allclose(ours.density, expected)
+
+
+def test_errors_see_slow_wandering_beneath_fast_oscillations() -> None:
+    rng = np.random.default_rng(4)
+    truth, found = [], []
+    for _ in range(40):
+        slow = np.zeros(2000)
+        for k in range(1, 2000):
+            slow[k] = 0.98 * slow[k - 1] + 0.2 * rng.normal()
+        mean, error = mean_with_error(slow + 3.0 * np.sin(1.2 * np.arange(2000) + rng.uniform(0.0, 6.0)))
+        truth.append(mean)
+        found.append(error)
+    # 1/√N σ √(2/(1-a)) of the wandering: 0.22; runs of twenty correlation times miss some of it
+    assert np.std(truth) == pytest.approx(0.22, rel=0.3)
+    assert 0.12 < np.mean(found) < 0.3
+    assert mean_with_error(np.arange(3.0)) == (1.0, None)

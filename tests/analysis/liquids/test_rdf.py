@@ -153,6 +153,25 @@ def test_pairs_in_words() -> None:
     ]
 
 
+def test_pairs_that_are_not_there_are_left_out() -> None:
+    box, positions = shaken(2)
+    with_ion = box + ase.Atoms("Na", [[1.6, 1.6, 1.6]])
+    topology = in_memory(with_ion, with_ion.positions[None]).topology
+    assert [pair.name for pair in usual_pairs(topology)] == ["O-O", "O-H", "H-H"]
+    heavy = box[box.numbers == 8]
+    heavy.set_array("residue_name", np.array(["HOH"] * 27))
+    oxygens = in_memory(heavy, positions[:, box.numbers == 8])
+    (found,) = radial_distributions(oxygens)
+    np.testing.assert_allclose(found.g, radial_distributions(in_memory(box, positions))[0].g)
+    salt = ase.Atoms("Ar6Na", np.random.default_rng(1).uniform(0, 9, (7, 3)), cell=[9.0] * 3, pbc=True)
+    assert [pair.name for pair in usual_pairs(in_memory(salt, salt.positions[None]).topology)] == ["Ar-Ar", "Ar-Na"]
+    lone = ase.Atoms("Ar", cell=[9.0] * 3, pbc=True)
+    with pytest.raises(InputError, match="no pairs of atoms of different molecules"):
+        radial_distributions(in_memory(lone, lone.positions[None]))
+    shown = show(in_memory(with_ion, np.tile(with_ion.positions, (2, 1, 1))))
+    assert any("does not end at 1" in note for note in shown.notes)
+
+
 def test_what_has_no_radial_distribution_is_refused() -> None:
     box, positions = shaken(1)
     trajectory = in_memory(box, positions)

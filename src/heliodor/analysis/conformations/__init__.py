@@ -8,9 +8,10 @@ from heliodor.analysis.conformations.clusters import show_clusters
 from heliodor.analysis.conformations.deviation import show_deviation
 from heliodor.analysis.conformations.embedding import show_embedding
 from heliodor.analysis.conformations.size import show_size
-from heliodor.analysis.conformations.solute import unfit, unfit_moving
+from heliodor.analysis.conformations.solute import solute_atoms, unfit, unfit_moving
 from heliodor.analysis.conformations.wandering import show_wandering
 from heliodor.analysis.show import Analysis
+from heliodor.trajectory.selection import is_protein
 from heliodor.trajectory.trajectory import Trajectory
 
 
@@ -24,6 +25,13 @@ def _few_points(trajectory: Trajectory) -> str | None:
     return reason or ("it holds fewer than ten frames" if len(trajectory) < 10 else None)
 
 
+def _protein(trajectory: Trajectory) -> str | None:
+    reason = unfit_moving(trajectory)
+    if reason is None and is_protein(trajectory.topology)[solute_atoms(trajectory.topology)].all():
+        reason = "its solute is a protein, of which rmsd tells more"
+    return reason
+
+
 ANALYSES: tuple[Analysis, ...] = (
     Analysis(
         name="size",
@@ -35,8 +43,8 @@ ANALYSES: tuple[Analysis, ...] = (
     Analysis(
         name="deviation",
         title="RMSD from the first frame",
-        about="RMSD of the solute's heavy atoms from the first frame or a reference structure.",
-        unfit=unfit_moving,
+        about="RMSD of the solute's heavy atoms from the first frame or a reference structure; of proteins see rmsd.",
+        unfit=_protein,
         show=show_deviation,
     ),
     Analysis(

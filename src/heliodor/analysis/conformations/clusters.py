@@ -27,6 +27,9 @@ MOST = 12
 ALIKE = 0.25
 """Mean silhouette below which groups are no better than one (Kaufman & Rousseeuw 1990: no structure found)."""
 
+WEAK = 0.5
+"""Mean silhouette below which groups are weak or artificial (same source)."""
+
 MOST_FRAMES = 2000
 """Frames whose distances fit the memory and the patience of people."""
 
@@ -175,6 +178,10 @@ def show_clusters(
         f"{found.method}.",
         "The representative of a group is the frame with the smallest mean RMSD to it. Groups are numbered by size.",
     ]
+    if found.silhouette < WEAK:
+        notes.append(
+            f"The mean silhouette is below {WEAK:g}: conformations change gradually, and groups are pieces of that."
+        )
     if write:
         write_representatives(found, write)
         notes.append(f"Representatives, in the order of the groups, are in {write}.")

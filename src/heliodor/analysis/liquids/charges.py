@@ -8,9 +8,9 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float
 
+from heliodor.analysis.liquids.averages import mean_with_error
 from heliodor.analysis.liquids.histogram import Histogram
 from heliodor.analysis.show import Axis, Curve, Number, Panel, Shown
-from heliodor.analysis.statistics import SHORTEST, correlated_mean
 from heliodor.errors import InputError
 from heliodor.trajectory.block import Block
 from heliodor.trajectory.parallel import Progress, over_blocks
@@ -137,10 +137,8 @@ def show(trajectory: Trajectory, *, progress: Progress | None = None, processes:
             )
         )
         for item in found.elements:
-            error = correlated_mean(item.mean).error if len(item.mean) >= SHORTEST else None
-            numbers.append(
-                Number(f"{name} of {item.symbol}", float(item.mean.mean()), error, unit, f"spread {item.spread:.3f}")
-            )
+            mean, error = mean_with_error(item.mean)
+            numbers.append(Number(f"{name} of {item.symbol}", mean, error, unit, f"spread {item.spread:.3f}"))
             tables[f"{column}_{item.symbol}"] = {column: item.value, "probability_density": item.probability}
         table |= {f"{column}_mean": found.mean, f"{column}_spread": found.spread}
     return Shown(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from heliodor.analysis.liquids.averages import mean_with_error
 from heliodor.analysis.liquids.dipoles import Dipoles, Moments, molecular_dipoles
 from heliodor.analysis.show import Axis, Curve, Number, Panel, Shown
-from heliodor.analysis.statistics import SHORTEST, correlated_mean
 from heliodor.trajectory.parallel import Progress
 from heliodor.trajectory.trajectory import Trajectory
 from heliodor.units import DEBYE
@@ -68,10 +68,8 @@ def show(trajectory: Trajectory, *, progress: Progress | None = None, processes:
 
 
 def _number(name: str, series: np.ndarray) -> Number:
-    if len(series) < SHORTEST:
-        return Number(name, float(series.mean()), None, "D", f"{len(series)} frame(s): no error")
-    mean = correlated_mean(series)
-    return Number(name, mean.mean, mean.error, "D")
+    mean, error = mean_with_error(series)
+    return Number(name, mean, error, "D", "" if error is not None else f"{len(series)} frame(s): no error")
 
 
 def _notes(trajectory: Trajectory, found: Dipoles, kinds: tuple[Moments, ...]) -> list[str]:

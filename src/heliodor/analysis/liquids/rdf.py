@@ -75,7 +75,7 @@ class Radial:
 def usual_pairs(topology: Topology) -> tuple[Pair, ...]:
     """O-O, O-H and H-H of water where there is much of it, else pairs of the commonest elements but hydrogen.
 
-    Of a liquid with a solute the pairs of the liquid are meant only where it is water.
+    Pairs of which there are none between molecules, as of a lone ion, are left out.
     """
     water = is_water(topology)
     chosen = water if water.mean() > 0.5 else np.ones(len(topology), dtype=bool)
@@ -87,10 +87,11 @@ def usual_pairs(topology: Topology) -> tuple[Pair, ...]:
         elements, counts = np.unique(symbols[heavy if heavy.any() else chosen], return_counts=True)
         common = sorted(elements[np.argsort(-counts)][:3].tolist())
         names = [(a, b) for k, a in enumerate(common) for b in common[k:]][:MOST_PAIRS]
-    return tuple(
+    pairs = (
         Pair(f"{a}-{b}", np.flatnonzero(chosen & (symbols == a)), np.flatnonzero(chosen & (symbols == b)))
         for a, b in names
     )
+    return tuple(pair for pair in pairs if _pairs_between(pair, topology.molecules, len(topology)))
 
 
 def read_pairs(topology: Topology, text: str) -> tuple[Pair, ...]:
@@ -152,6 +153,8 @@ def radial_distributions(
     if frames < 1:
         raise InputError("at least one frame must be used")
     pairs = usual_pairs(topology) if pairs is None else pairs
+    if not pairs:
+        raise InputError(f"{trajectory.path} has no pairs of atoms of different molecules to count")
     shells = int(reach / width * (1.0 + 1e-12))
     edges = width * np.arange(shells + 1)
     molecules = topology.molecules if intermolecular else np.arange(len(topology))

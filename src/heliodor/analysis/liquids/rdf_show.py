@@ -9,6 +9,7 @@ from heliodor.analysis.liquids.conditions import only_water, temperature_of
 from heliodor.analysis.liquids.rdf import Radial, first_peak, radial_distributions, read_pairs, usual_pairs
 from heliodor.analysis.show import Axis, Curve, Number, Panel, Shown
 from heliodor.trajectory.parallel import Progress
+from heliodor.trajectory.selection import is_water
 from heliodor.trajectory.trajectory import Trajectory
 
 
@@ -134,6 +135,8 @@ def _notes(trajectory: Trajectory, found: tuple[Radial, ...], compared: bool, te
         if first.intermolecular
         else "Pairs of atoms of one molecule are counted too.",
     ]
+    if not only_water(trajectory.topology) and is_water(trajectory.topology).mean() > 0.5:
+        notes.append("Other molecules keep water out of a part of the cell: there, g(r) of water does not end at 1.")
     if compared:
         notes.append(f"Measured: {experiment.SOPER}. Nuclei there are quantum, which widens the O-H and H-H peaks.")
     elif only_water(trajectory.topology) and first.intermolecular:

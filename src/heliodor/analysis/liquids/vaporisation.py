@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from heliodor.analysis.liquids.averages import mean_with_error
 from heliodor.analysis.liquids.conditions import kinds_of, temperature_of
 from heliodor.analysis.settling import LATEST, Settling, settled
 from heliodor.analysis.show import Axis, Curve, Number, Panel, Shown
-from heliodor.analysis.statistics import SHORTEST, correlated_mean, equilibrated
+from heliodor.analysis.statistics import SHORTEST, equilibrated
 from heliodor.errors import InputError
 from heliodor.trajectory.open import open_trajectory
 from heliodor.trajectory.parallel import Progress
@@ -68,22 +70,27 @@ def heat_of_vaporisation(
         raise InputError(f"a liquid of {molecules} molecule(s) is none")
     if not temperature > 0.0:
         raise InputError(f"the temperature must be positive (K), not {temperature!r}")
-    inside = correlated_mean(liquid[equilibrated(liquid, LATEST).start :])
     if not gas:
         raise InputError("no energies of the gas are given")
-    alone = [correlated_mean(series[equilibrated(series, LATEST).start :]) for series in gas]
+    inside, doubt_inside = _settled_mean(liquid)
+    alone = [_settled_mean(series) for series in gas]
     weights = np.array([len(series) for series in gas]) / sum(len(series) for series in gas)
-    outside = float(weights @ [mean.mean for mean in alone])
-    doubt = float(np.linalg.norm(weights * [mean.error for mean in alone]))
+    outside = float(weights @ [mean for mean, _ in alone])
+    doubt_outside = float(np.linalg.norm(weights * [error for _, error in alone]))
     return Vaporisation(
-        heat=outside - inside.mean / molecules + BOLTZMANN * temperature,
-        error=float(np.hypot(doubt, inside.error / molecules)),
-        liquid=inside.mean / molecules,
-        liquid_error=inside.error / molecules,
+        heat=outside - inside / molecules + BOLTZMANN * temperature,
+        error=float(np.hypot(doubt_outside, doubt_inside / molecules)),
+        liquid=inside / molecules,
+        liquid_error=doubt_inside / molecules,
         gas=outside,
-        gas_error=doubt,
+        gas_error=doubt_outside,
         temperature=temperature,
     )
+
+
+def _settled_mean(series: np.ndarray) -> tuple[float, float]:
+    mean, error = mean_with_error(series[equilibrated(series, LATEST).start :])
+    return mean, math.nan if error is None else error
 
 
 def energies(trajectory: Trajectory) -> tuple[Float[np.ndarray, "T"], Float[np.ndarray, "T"]]:

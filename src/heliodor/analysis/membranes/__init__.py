@@ -17,7 +17,7 @@ ANALYSES: tuple[Analysis, ...] = (
         show=show_area,
     ),
     Analysis(
-        name="density-profile",
+        name="density_profile",
         title="Densities across the bilayer",
         about="Electron density along the bilayer's normal, its components, and the thickness D_HH.",
         unfit=unfit,

@@ -64,7 +64,7 @@ def density_profile(
     trajectory: Trajectory,
     axis: str = "c",
     *,
-    width: float = 0.25,
+    width: float = 0.5,
     smoothing: float = 1.0,
     charges: bool = True,
     progress: Progress | None = None,
@@ -148,7 +148,7 @@ def show_density(
     progress: Progress | None = None,
     processes: int = 1,
     axis: str = "c",
-    width: float = 0.25,
+    width: float = 0.5,
     smoothing: float = 1.0,
     charges: bool = True,
     symmetric: bool = False,
@@ -178,7 +178,7 @@ def show_density(
     curves += [Curve(name, found.z, values) for name, values in shown.items() if name != "all"]
     electrons = float((found.density["all"] * found.volume).sum())
     return Shown(
-        name="density-profile",
+        name="density_profile",
         title="Densities across the bilayer",
         panels=(
             Panel(

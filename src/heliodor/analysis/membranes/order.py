@@ -92,7 +92,8 @@ def show_order(
         axis: lattice vector that leads out of the bilayer: a, b or c.
     """
     found = order_parameters(trajectory, axis, progress=progress, processes=processes)
-    panels, numbers, tables = [], [], {}
+    panels, numbers = [], []
+    tables: dict[str, dict[str, np.ndarray]] = {}
     compared = False
     for item in found:
         curves = [

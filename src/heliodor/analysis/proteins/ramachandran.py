@@ -141,7 +141,7 @@ def show(
     if stride < 1 or not 4 <= bins <= 720:
         raise InputError("stride must be at least 1 and bins between 4 and 720")
     angles = backbone_angles(trajectory, stride=stride, progress=progress, processes=processes)
-    marks = [*_points(), *_reference(reference)]
+    marks = [_points(), *_reference(reference)]
     panels = []
     phi_axis = Axis("φ", "°", -180.0, 180.0)
     psi_axis = Axis("ψ", "°", -180.0, 180.0)
@@ -168,19 +168,18 @@ def show(
         "Regions in degrees: α -160 < φ < -20, -120 < ψ < 50; PPII -90 < φ < -20, 50 < ψ < 240; β -180 < φ < -90, "
         "50 < ψ < 240 or φ > 160, ψ > 110 (Best, Buchete and Hummer, Biophys. J. 95, L07, 2008); φ > 0 up to 160; the "
         "rest is not counted.",
-        "Points by name: ideal structures (IUPAC-IUB, J. Mol. Biol. 52, 1, 1970); C7eq and C7ax of the alanine "
-        "dipeptide (Head-Gordon et al., J. Am. Chem. Soc. 113, 5989, 1991).",
+        f"Ideal structures (φ, ψ): {'; '.join(f'{name} {x:g}, {y:g}' for name, (x, y) in POINTS.items())} (IUPAC-IUB, "
+        "J. Mol. Biol. 52, 1, 1970; C7eq and C7ax of the alanine dipeptide: Head-Gordon et al., J. Am. Chem. Soc. 113, "
+        "5989, 1991).",
         *told,
     ]
     tables = {"ramachandran_residues": residues, "ramachandran_series": series}
     return Shown("ramachandran", "Backbone angles φ and ψ", tuple(panels), tuple(numbers), tuple(notes), tables)
 
 
-def _points() -> list[Curve]:
-    return [
-        Curve(name, np.array([phi]), np.array([psi]), style="points", reference=True)
-        for name, (phi, psi) in POINTS.items()
-    ]
+def _points() -> Curve:
+    x, y = np.array(list(POINTS.values())).T
+    return Curve("ideal structures", x, y, style="points", reference=True)
 
 
 def _reference(file: str) -> list[Curve]:

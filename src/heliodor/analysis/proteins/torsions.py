@@ -186,6 +186,7 @@ def circular_mean(angles: np.ndarray, axis: int = 0) -> np.ndarray:
 
 
 def within(angles: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Whether angles in degrees lie between two, going up from ``low`` and round at 180; all do where that is a circle."""
+    """Whether angles in degrees lie between two, going up from ``low`` and round at 180."""
+    # from -180 to 180 is the whole circle
     width = (high - low) % 360.0 or 360.0
     return np.asarray((angles - low) % 360.0 < width)

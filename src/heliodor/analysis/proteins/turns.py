@@ -52,7 +52,7 @@ def bond_energy(
     """
     distance = np.linalg.norm(o - n, axis=-1)
     ratio = OPTIMUM / np.maximum(distance, 1.0)
-    # at distances inside the minimum the article keeps the full depth
+    # nearer than the optimum the full depth is kept: thermal motion is no reason to lose a bond
     radial = np.where(distance < OPTIMUM, DEPTH, DEPTH * (4.0 * ratio**6 - 3.0 * ratio**8))
     to_n, to_o = n - h, o - h
     bend = -(to_n * to_o).sum(-1) / (np.linalg.norm(to_n, axis=-1) * np.linalg.norm(to_o, axis=-1))

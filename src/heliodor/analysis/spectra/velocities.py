@@ -130,7 +130,7 @@ def velocity_power(
     extra = 1 if differences else 0
     available = trajectory.even - extra
     resolution = usual_resolution(available, interval) if resolution is None else resolution
-    length = block_length(available, interval, resolution)
+    length = block_length(available, interval, resolution, differences=differences)
     count = trajectory.even // (length + extra)
     total = sum(len(group.atoms) for group in groups)
 

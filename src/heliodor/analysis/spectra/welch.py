@@ -54,8 +54,11 @@ class Spectrum:
         return float(self.intensity[inside].sum() * self.wavenumber[1])
 
 
-def block_length(count: int, interval: float, resolution: float) -> int:
+def block_length(count: int, interval: float, resolution: float, *, differences: bool = False) -> int:
     """Values in a block, of ``count`` in a series ``interval`` fs apart, for a resolution in cm⁻¹.
+
+    Args:
+        differences: the values are of neighbouring frames, of which there is one more.
 
     Raises:
         InputError: no resolution, a series too short for it, or one that is coarser than a block can be.
@@ -64,10 +67,13 @@ def block_length(count: int, interval: float, resolution: float) -> int:
         raise InputError(f"the resolution must be positive (cm⁻¹), not {resolution!r}")
     length = math.ceil(HANN_WIDTH / (LIGHT * resolution * interval))
     if length > count:
-        best = HANN_WIDTH / (LIGHT * interval * count)
+        best = reached(count, interval)
+        # up, so that what is asked for can be had
+        digit = 10.0 ** (math.floor(math.log10(best)) - 2)
+        best = math.ceil(best / digit) * digit
         raise InputError(
-            f"{count + 1} frames {interval:g} fs apart are too few for a resolution of {resolution:g} cm⁻¹: ask for "
-            f"{best:.3g} cm⁻¹ or coarser, or simulate longer"
+            f"{count + differences} frames {interval:g} fs apart are too few for a resolution of {resolution:g} cm⁻¹: "
+            f"ask for {best:.3g} cm⁻¹ or coarser, or simulate longer"
         )
     if length < LEAST:
         raise InputError(f"a resolution of {resolution:g} cm⁻¹ is coarser than frames every {interval:g} fs can show")
@@ -118,7 +124,7 @@ def rate_power(
     does not leak through the window into faint lines.
     """
     rates = np.diff(values, axis=0) / interval
-    length = block_length(len(rates), interval, resolution)
+    length = block_length(len(rates), interval, resolution, differences=True)
     count = len(rates) // length
     power = windowed_power(rates[: count * length].reshape(count, length, -1), interval).sum(-1)
     return power * restored(power.shape[1]), reached(length, interval)

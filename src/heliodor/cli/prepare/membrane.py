@@ -14,8 +14,8 @@ EXAMPLES = (
     "  heliodor prepare membrane POPC\n"
     "  heliodor prepare membrane POPC --lipids 128 --waters 5120\n"
     "  heliodor prepare membrane DOPC --lipids 32 --water-thickness 30\n"
-    "\b\nLipids: POPC POPE DLPC DLPE DMPC DOPC DPPC. Atoms are named as in CHARMM: tails C21 ... C218 and C31 ... C316. "
-    "No\nions are added: these lipids are neutral as a whole."
+    "\b\nAtoms are named as in CHARMM: tails C21 ... C218 and C31 ... C316. No "
+    "ions are added: these lipids are neutral as a whole."
 )
 
 

@@ -21,6 +21,8 @@ EXAMPLES = (
     "included."
 )
 
+NEUTRAL = "take neutral residues and ends, by --ph, names such as LYN or ASH, and --termini neutral"
+
 Margin = Annotated[
     float | None,
     typer.Option("--solvate", metavar="Å", help="Put it into a cubic box of water with this margin; no ions."),
@@ -58,18 +60,24 @@ def peptide(
     as_json: Json = False,
 ) -> None:
     """A peptide from its sequence: any fold, caps and protonation, with hydrogens and relaxed side chains."""
-    from heliodor.prepare.check import refuse_unfit
+    from heliodor.prepare.check import model_for, refuse_charges, refuse_elements
     from heliodor.prepare.liquids import in_water
     from heliodor.prepare.output import refuse_outputs
+    from heliodor.prepare.peptides import charges_of
     from heliodor.prepare.peptides import peptide as build
+    from heliodor.prepare.protonation import protonation
     from heliodor.prepare.sequence import parse_sequence
 
     wanted = parse_sequence(sequence, caps)
     stem = output or slug(sequence)
     edges = water_wanted(solvate, box)
     refuse_outputs(stem, overwrite)
+    potential = model_for(model)
+    if potential is not None:
+        refuse_charges(*charges_of(wanted, protonation(wanted, ph, termini)), potential, (NEUTRAL,))
     made = build(wanted, fold=fold, phi=phi, psi=psi, ph=ph, termini=termini, seed=seed)
-    refuse_unfit(made, model, ("neutral residues by --ph, by names such as LYN or ASH, or by --termini neutral",))
+    if potential is not None:
+        refuse_elements(made.topology, potential)
     if solvate is not None or edges is not None:
         made = in_water(made, margin=solvate, box=edges, seed=seed)
     finish(made, stem, source=f"the sequence {sequence}", overwrite=overwrite, as_json=as_json)

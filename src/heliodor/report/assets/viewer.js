@@ -114,14 +114,20 @@
     ask();
   }
 
+  // half of what is seen: with solvent around, between the solute and all of it
+  function extent() {
+    if (shown.data.cell === null) return shown.reach(false);
+    if (!shown.data.solvent.length) return shown.reach(true);
+    return chosen("solvent") === "none" ? shown.reach(false) : Math.sqrt(shown.reach(false) * shown.reach(true));
+  }
+
   async function load(k) {
     stop();
     const data = films[k];
     shown = new molecule.Molecule(data, data.whole ?? (data.whole = await molecule.unpack(data)));
     slider.max = String(shown.frames - 1);
     slider.disabled = play.disabled = shown.frames < 2;
-    const everything = data.cell !== null;
-    reach = shown.reach(everything && shown.data.solvent.length > 0 && chosen("solvent") !== "none");
+    reach = extent();
     deepest = Math.max(shown.reach(true), reach);
     for (const option of find("style").options) if (option.value === "ribbon") option.hidden = option.disabled = !data.traces.length;
     if (!touched) {
@@ -163,7 +169,7 @@
   slider.addEventListener("input", () => { stop(); go(Number(slider.value)); });
   for (const name of ["style", "colour"]) find(name).addEventListener("change", () => { touched = true; dress(); });
   find("solvent").addEventListener("change", () => {
-    reach = shown.reach(shown.data.cell !== null && chosen("solvent") !== "none");
+    reach = extent();
     dress();
   });
   for (const name of ["box", "hold"]) find(name).addEventListener("change", ask);
