@@ -6,6 +6,7 @@ extended xyz files keep them) and, in trajectories, beside the positions.
 
 from __future__ import annotations
 
+import gzip
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -174,7 +175,8 @@ def set_names(atoms: ase.Atoms, topology: Topology) -> None:
 def pdb_chains(path: str | Path) -> np.ndarray:
     """Chain of each atom of a PDB file's first model, which ASE's reader passes over; "_" where the column is blank."""
     chains = []
-    with Path(path).open(encoding="utf-8", errors="replace") as file:
+    opened = gzip.open if Path(path).suffix == ".gz" else open
+    with opened(path, "rt", encoding="utf-8", errors="replace") as file:
         for line in file:
             if line.startswith("ENDMDL"):
                 break

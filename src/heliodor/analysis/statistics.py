@@ -131,6 +131,24 @@ def correlated_mean(series: np.ndarray) -> Mean:
     return Mean(float(x.mean()), float(x.std() * np.sqrt(g / max(len(x) - g, 0.5 * len(x)))), g, len(x) / g)
 
 
+def mean_with_error(series: np.ndarray) -> tuple[float, float | None]:
+    """Mean and standard error, for series that may both oscillate fast and wander slowly; no error of fewer than 10.
+
+    The larger of two errors: the sum over the autocorrelation of `correlated_mean` ends at its first zero, and where a
+    fast oscillation brings that about, as in energies and dipoles saved every few fs, slow wandering beneath is missed,
+    which blocks see. Values that are all equal have the error 0.
+
+    Raises:
+        InputError: values that are not finite.
+    """
+    if len(series) < SHORTEST:
+        return float(np.mean(series)), None
+    found = correlated_mean(series)
+    error = max(found.error, block_average(series).error)
+    # the mean of equal numbers is off by rounding, which is no error
+    return found.mean, error if error > 1e-12 * float(np.abs(series).max()) else 0.0
+
+
 def block_average(series: np.ndarray) -> Blocks:
     """Error of the mean by blocking: neighbours averaged in pairs, again and again.
 

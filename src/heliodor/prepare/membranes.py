@@ -73,8 +73,10 @@ def membrane(
     made = tiled(patch, *_tiles(patch, lipids // len(patch.lipids))) if whole else _trimmed(patch, lipids // 2)
     told = []
     if whole:
+        copies = lipids // len(patch.lipids)
         told.append(
-            f"the equilibrated patch of {patch.lipid} that comes with OpenMM, {lipids // len(patch.lipids)} times"
+            f"the equilibrated patch of {patch.lipid} that comes with OpenMM"
+            + (f", {copies} times" if copies > 1 else "")
         )
     had = len(made.waters)
     made = _with_water(made, wanted, seed)

@@ -92,7 +92,7 @@ def _named(topology: str | Path | ase.Atoms) -> ase.Atoms:
     except Exception as error:
         raise InputError(f"{path} cannot be read as a structure: {' '.join(str(error).split())[:200]}") from None
     assert isinstance(found, ase.Atoms)
-    if path.suffix.lower() in (".pdb", ".ent"):
+    if path.name.lower().removesuffix(".gz").endswith((".pdb", ".ent")):
         chains = pdb_chains(path)
         if len(chains) == len(found):
             found.set_array("chain", chains)

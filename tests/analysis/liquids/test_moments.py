@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from ase.build import bulk, molecule
 
-from heliodor.analysis.liquids.averages import mean_with_error
 from heliodor.analysis.liquids.charges import atomic_statistics
 from heliodor.analysis.liquids.charges import show as show_charges
 from heliodor.analysis.liquids.dipoles import molecular_dipoles
 from heliodor.analysis.liquids.dipoles_show import show as show_dipoles
 from heliodor.analysis.liquids.histogram import Histogram
+from heliodor.analysis.statistics import mean_with_error
 from heliodor.errors import InputError
 from memory_trajectories import in_memory
 from trajectories import waters

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from heliodor.analysis.show import Axis
-from heliodor.analysis.statistics import SHORTEST, correlated_mean
+from heliodor.analysis.statistics import mean_with_error
 
 PICOSECOND, NANOSECOND = 1e3, 1e6
 """fs."""
@@ -24,10 +24,9 @@ def time_axis(time: Float[np.ndarray, "T"], label: str = "time") -> tuple[Float[
 
 def mean_error(series: Float[np.ndarray, "T"]) -> tuple[float, float | None]:
     """Mean and standard error of a correlated series; no error for a series too short to have one."""
-    if len(series) < SHORTEST or not np.isfinite(series).all():
+    if len(series) == 0 or not np.isfinite(series).all():
         return (float(np.mean(series)) if len(series) else float("nan")), None
-    found = correlated_mean(series)
-    return found.mean, found.error
+    return mean_with_error(series)
 
 
 def even_frames(count: int, limit: int) -> Int[np.ndarray, "F"]:

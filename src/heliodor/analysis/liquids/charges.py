@@ -8,9 +8,9 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float
 
-from heliodor.analysis.liquids.averages import mean_with_error
 from heliodor.analysis.liquids.histogram import Histogram
 from heliodor.analysis.show import Axis, Curve, Number, Panel, Shown
+from heliodor.analysis.statistics import mean_with_error
 from heliodor.errors import InputError
 from heliodor.trajectory.block import Block
 from heliodor.trajectory.parallel import Progress, over_blocks

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from heliodor.analysis.liquids.averages import mean_with_error
 from heliodor.analysis.liquids.dipoles import Dipoles, Moments, molecular_dipoles
 from heliodor.analysis.show import Axis, Curve, Number, Panel, Shown
+from heliodor.analysis.statistics import mean_with_error
 from heliodor.trajectory.parallel import Progress
 from heliodor.trajectory.trajectory import Trajectory
 from heliodor.units import DEBYE

@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from heliodor.analysis.liquids.averages import mean_with_error
 from heliodor.analysis.liquids.conditions import kinds_of, temperature_of
 from heliodor.analysis.settling import LATEST, Settling, settled
 from heliodor.analysis.show import Axis, Curve, Number, Panel, Shown
-from heliodor.analysis.statistics import SHORTEST, equilibrated
+from heliodor.analysis.statistics import SHORTEST, equilibrated, mean_with_error
 from heliodor.errors import InputError
 from heliodor.trajectory.open import open_trajectory
 from heliodor.trajectory.parallel import Progress

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from heliodor.analysis.show import Axis
-from heliodor.analysis.statistics import SHORTEST, correlated_mean
+from heliodor.analysis.statistics import SHORTEST, correlated_mean, mean_with_error
 
 LONG = 1e7
 """fs; longer trajectories are shown in ns."""
@@ -26,10 +26,9 @@ def mean_of(series: np.ndarray) -> tuple[float, float | None, str]:
     if len(series) < SHORTEST:
         return float(np.mean(series)), None, ""
     found = correlated_mean(np.asarray(series, dtype=np.float64))
+    mean, error = mean_with_error(series)
     few = f", error from {found.effective:.0f} independent samples" if found.effective < FEW else ""
-    # the mean of equal numbers is off by rounding, which is no error
-    noise = 1e-12 * float(np.abs(series).max())
-    return found.mean, found.error if found.error > noise else 0.0, few
+    return mean, error, few
 
 
 def running_mean(

@@ -10,6 +10,9 @@
   const SEQUENTIAL = [[0, "#f3ecd9"], [0.2, "#bfd6b5"], [0.4, "#76b6ac"], [0.6, "#3b8aa3"], [0.8, "#2b5a8c"], [1, "#2a2a5e"]];
   const DIVERGING = [[0, "#2f5f9e"], [0.25, "#8ab1d6"], [0.5, "#f1efe9"], [0.75, "#dd9a7c"], [1, "#a63b32"]];
 
+  // for single points, each shade visible on light and dark
+  const COURSE = [[0, "#5560c4"], [0.25, "#3d93c4"], [0.5, "#3fab88"], [0.75, "#aead45"], [1, "#e0973a"]];
+
   // plotly reads a little markup in texts; names from files are to be read as they are
   const plain = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
   const shade = (hex, alpha) => `rgba(${[1, 3, 5].map((k) => parseInt(hex.slice(k, k + 2), 16)).join(",")},${alpha})`;
@@ -26,7 +29,7 @@
       found.type = "log";
       const there = Array.from(values()).filter((v) => v > 0);
       const decades = Math.log10(there.reduce((a, b) => Math.max(a, b), 1e-300) / there.reduce((a, b) => Math.min(a, b), 1e300));
-      if (decades >= 2) Object.assign(found, { dtick: decades > 8 ? 2 : 1, nticks: undefined });
+      if (decades > 1.5) Object.assign(found, { dtick: decades > 8 ? 2 : 1, nticks: undefined });
     }
     let [low, high] = [given.low, given.high];
     if (low !== null || high !== null) {
@@ -86,7 +89,8 @@
           text: Array.from(x, () => name), textposition: "top center", textfont: { size: 10 }, cliponaxis: true });
         if (curve.colours) {
           const given = curve.colour_axis;
-          Object.assign(trace.marker, { color: floats(curve.colours), colorscale: "Viridis", opacity: 0.85,
+          trace.showlegend = false;
+          Object.assign(trace.marker, { color: floats(curve.colours), colorscale: COURSE, opacity: 0.9,
             colorbar: bar(given ? given.title : "") });
           if (given && given.low !== null) trace.marker.cmin = given.low;
           if (given && given.high !== null) trace.marker.cmax = given.high;
