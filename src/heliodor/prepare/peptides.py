@@ -18,8 +18,8 @@ from heliodor.prepare.relax import DEFAULT_FORCE_FIELD, force_field, parametrise
 from heliodor.prepare.sequence import Sequence, parse_sequence
 from heliodor.topology import Topology, bonds_by_distance
 
-BACKBONE = ("N", "CA", "C", "O", "OXT", "CH3")
-"""Atoms that stay where the angles put them."""
+BACKBONE = ("N", "CA", "C", "O", "OXT", "CH3", "CB")
+"""Atoms that stay where the angles put them; with CB free, a hydrogen put in a bad place can turn a residue over."""
 
 TOLERANCE = 30.0
 """kJ/mol/nm (0.03 eV/Å), root mean square force at the end."""
@@ -184,7 +184,9 @@ def _with_hydrogens(text: Any, sequence: Sequence, states: Protonation, late: tu
     # a thiol: without this two cysteines that happen to be near would be made a disulfide's
     variants = ["CYS" if name == "CYS" else v for name, v in zip(states.residues, variants, strict=True)]
     modeller.addHydrogens(
-        variants=[None] * (sequence.front is not None) + variants + [None] * (sequence.end is not None)
+        variants=[None] * (sequence.front is not None) + variants + [None] * (sequence.end is not None),
+        # adds up in one order
+        platform=mm.Platform.getPlatform("Reference"),
     )
     return modeller.topology, modeller.positions
 

@@ -61,7 +61,7 @@ class Prepared:
             raise ValueError(f"{len(self.topology)} atoms in the topology, {len(self.atoms)} in the structure")
         set_names(self.atoms, self.topology)
         self.atoms.info["charge"] = self.charge
-        self.atoms.info["spin"] = 0
+        self.atoms.info.setdefault("spin", 0)
 
     def with_notes(self, *notes: str, **details: Any) -> Prepared:
         """The same with more said about it."""

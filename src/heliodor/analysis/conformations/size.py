@@ -96,7 +96,7 @@ def show_size(
         series[f"distance {found.ends_name}"] = found.ends
     panels, numbers = [], []
     for name, values in series.items():
-        panels.append(Panel(name.capitalize(), axis, Axis(name, "Å"), (Curve("", x, values),)))
+        panels.append(Panel(name[:1].upper() + name[1:], axis, Axis(name, "Å"), (Curve("", x, values),)))
         mean, error = mean_error(values)
         numbers.append(Number(name, mean, error, "Å", f"spread {values.std():.3g} Å" if len(values) > 1 else ""))
     columns = ("gyration_A", "extent_A", "ends_A")
