@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from heliodor.analysis.settling import settled
+from heliodor.analysis.statistics import correlated_mean
 from heliodor.errors import InputError
 from test_statistics import autoregressive
 
@@ -93,3 +94,24 @@ def test_series_that_do_not_fit_are_refused():
         settled(np.zeros(20), np.arange(20.0), "density", "g/cm³")
     with pytest.raises(InputError, match="too few"):
         settled(np.arange(5.0), np.zeros(5), "density", "g/cm³")
+
+
+def test_slow_wandering_beneath_a_fast_oscillation_is_seen():
+    rng = np.random.default_rng(11)
+    found, errors = [], []
+    n, slow = 4000, 40.0
+    keep = np.exp(-1.0 / slow)
+    for _ in range(100):
+        wander = np.zeros(n)
+        wander[0] = rng.normal()
+        kicks = rng.normal(size=n) * np.sqrt(1.0 - keep**2)
+        for k in range(1, n):
+            wander[k] = keep * wander[k - 1] + kicks[k]
+        x = wander + 3.0 * np.sin(2.0 * np.pi * (np.arange(n) / 12.0 + rng.uniform()))
+        judged = settled(np.arange(n) * 0.01, x, "dipole", "D")
+        found.append(judged.settled)
+        mean = correlated_mean(x)
+        errors.append(mean.mean / mean.error)
+    # with the autocorrelation's first zero alone 35 of 100 are called unsettled, and z spreads by 2.5
+    assert np.mean(found) > 0.9
+    assert np.std(errors) < 1.35

@@ -155,5 +155,5 @@ def test_a_model_without_charges_refuses_a_charged_peptide_at_once(cli, monkeypa
     monkeypatch.setattr("heliodor.prepare.peptides.peptide", None)
     answer = cli("prepare", "peptide", "AceAla30Lys+H+", "--model", "MACE-OFF23_small.model")
     assert answer.code == 2
-    assert "A LYS 32 (+1)" in answer.error
+    assert "A LYS 31 (+1)" in answer.error
     assert "LYN" in answer.error

@@ -85,7 +85,7 @@ def test_numbers_of_atoms_of_the_papers():
     lysine = peptide("AceAla15Lys+H+", fold="alpha")
     assert len(lysine.atoms) == 180
     assert lysine.charge == 1
-    assert lysine.charged == (("A LYS 17", 1),)
+    assert lysine.charged == (("A LYS 16", 1),)
 
 
 def test_all_residues_have_the_formula_and_bonds_of_rdkit(everything):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from heliodor.analysis.statistics import correlated_mean, equilibrated, inefficiency
+from heliodor.analysis.statistics import correlated_mean, equilibrated, slow_inefficiency
 from heliodor.errors import InputError
 
 ENOUGH = 15.0
@@ -131,7 +131,7 @@ def _line(t: np.ndarray, x: np.ndarray) -> _Line:
     t = t - t.mean()
     slope = float(t @ (x - x.mean()) / (t @ t))
     rest = x - x.mean() - slope * t
-    g = inefficiency(rest)
+    g = slow_inefficiency(rest)
     # the fit takes two degrees of freedom out of the residuals' long waves: g comes out about 3 g/n too small
     g *= 1.0 + 3.0 * g / n
     free = max(n - 2.0 * g, n / 3.0)

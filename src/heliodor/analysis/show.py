@@ -113,6 +113,7 @@ class Number:
         unit: empty for pure numbers.
         note: a few words: "Mills 1973: 0.230 Å²/ps", "95 % of frames".
         reference: measured or published value in the same unit, if there is one to hold it against.
+        comparable: whether it means the same in another run; otherwise no difference of runs is formed.
     """
 
     name: str
@@ -121,6 +122,7 @@ class Number:
     unit: str = ""
     note: str = ""
     reference: float | None = None
+    comparable: bool = True
 
 
 @dataclass(frozen=True, eq=False)

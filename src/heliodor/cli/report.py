@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from heliodor.cli.common import Json, Overwrite, one_line, print_json, print_lines
+from heliodor.cli.common import Json, Overwrite, note, one_line, print_json, print_lines
 
 EXAMPLES = (
     "\b\nExamples:\n"
@@ -46,6 +46,14 @@ def report(
             help="Structure with names, for trajectories without (of all runs compared).",
         ),
     ] = None,
+    structure: Annotated[
+        str | None,
+        typer.Option(
+            "--structure",
+            metavar="NUMBER",
+            help="Which one, of a run of several (replicas), from 0; 'all' puts them side by side. [default: 0]",
+        ),
+    ] = None,
     only: Annotated[
         str | None, typer.Option("--only", metavar="NAMES", help="Analyses to do, by name: rdf,phi-psi.")
     ] = None,
@@ -68,7 +76,11 @@ def report(
     if path.suffix.lower() not in (".html", ".htm"):
         path = path.with_name(path.name + ".html")
     refuse_existing(path, overwrite)
-    opened = [open_trajectory(one, topology) for one in (file, *(compare or []))]
+    opened = [
+        open_trajectory(one, topology, structure=which)
+        for one in (file, *(compare or []))
+        for which in _structures(one, structure)
+    ]
     progress = _Line()
     written = write_report(
         opened,
@@ -113,6 +125,27 @@ def report(
         lines.append(("tables", f"{len(written.tables)} in {csv}"))
     lines.append(("written", f"{written.path} ({size(written.bytes)})"))
     print_lines(lines, sys.stdout)
+
+
+def _structures(path: Path, wish: str | None) -> list[int]:
+    """Which structures of a file to report.
+
+    Raises:
+        InputError: a wish that is no number.
+    """
+    from heliodor.dynamics.files.trajectory import H5MD_SUFFIXES
+    from heliodor.errors import InputError
+    from heliodor.trajectory.open import open_trajectory
+
+    if wish is not None and wish.strip().isdigit():
+        return [int(wish)]
+    if wish is not None and wish.strip().lower() != "all":
+        raise InputError(f"--structure must be a number from 0 on, or 'all', not {wish!r}")
+    held = path.suffix.lower() in H5MD_SUFFIXES and path.is_file()
+    count = int(open_trajectory(path).settings.get("n_structures", 1)) if held else 1
+    if wish is None and count > 1:
+        note(f"{path} holds {count} structures: the first is reported (choose with --structure NUMBER, or all)")
+    return list(range(count)) if wish is not None else [0]
 
 
 def _names(text: str | None) -> tuple[str, ...]:

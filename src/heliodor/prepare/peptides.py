@@ -55,7 +55,7 @@ def peptide(
         seed: of the places hydrogens start from; the same seed gives the same structure to some 1e-5 Å.
 
     Returns:
-        The peptide in gas phase; residues are numbered from 1, caps included.
+        The peptide in gas phase; amino acids are numbered from 1, a cap in front of them is 0.
 
     Raises:
         InputError: sequence, fold, angles or pH that mean nothing; a chain that runs into itself at these angles.
@@ -209,7 +209,7 @@ def _finished(
         topology.numbers,
         topology.names,
         words,
-        topology.residue_numbers,
+        topology.residue_numbers - offset,
         np.full(len(topology), "A"),
         topology.bonds,
         named=True,
@@ -232,10 +232,7 @@ def charges_of(sequence: Sequence, states: Protonation) -> tuple[int, tuple[tupl
         charges[0] += 1
     if sequence.end is None and states.carboxylate:
         charges[-1] -= 1
-    offset = 1 + int(sequence.front is not None)
-    named = [
-        (f"A {name} {k + offset}", q) for k, (name, q) in enumerate(zip(states.residues, charges, strict=True)) if q
-    ]
+    named = [(f"A {name} {k + 1}", q) for k, (name, q) in enumerate(zip(states.residues, charges, strict=True)) if q]
     return sum(charges), tuple(named)
 
 

@@ -53,9 +53,12 @@ class Row:
     note: str
 
     def difference(self, k: int) -> tuple[float, float | None, float | None]:
-        """Of run k from the first: value, combined error √(e₀² + e_k²), and their ratio z; None where not known."""
+        """Of run k from the first: value, combined error √(e₀² + e_k²), and their ratio z; None where not known.
+
+        Nothing of numbers that mean something else in each run (`Number.comparable`).
+        """
         first, other = self.numbers[0], self.numbers[k]
-        if first is None or other is None:
+        if first is None or other is None or not (first.comparable and other.comparable):
             return math.nan, None, None
         gap = other.value - first.value
         if first.error is None or other.error is None:

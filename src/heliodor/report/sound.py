@@ -90,8 +90,11 @@ def _conserved(trajectory: Trajectory) -> tuple[Check, Shown] | None:
     log = trajectory.log
     if "conserved_eV" not in log:
         return None
+    atoms = _simulated(trajectory)
+    if atoms is None:
+        return None
     time = log["time_fs"] / 1e3
-    change = 1e3 * (log["conserved_eV"] - log["conserved_eV"][0]) / trajectory.n_atoms
+    change = 1e3 * (log["conserved_eV"] - log["conserved_eV"][0]) / atoms
     slope, error = _slope(time, change)
     known = "" if np.isnan(error) else " (error from the scatter about a straight line, correlation included)"
     verdict: Verdict = "ok"
@@ -121,6 +124,15 @@ def _conserved(trajectory: Trajectory) -> tuple[Check, Shown] | None:
         {"conserved": {"time_ps": time, "change_meV_per_atom": change}},
     )
     return check, shown
+
+
+def _simulated(trajectory: Trajectory) -> int | None:
+    """Atoms that the log speaks of; None where a file with some of them does not say."""
+    structures = trajectory.record.get("structures")
+    try:
+        return int(structures[trajectory.structure]["atoms"])  # type: ignore[index]
+    except (TypeError, KeyError, IndexError, ValueError):
+        return None if trajectory.partial else trajectory.n_atoms
 
 
 def _temperature(trajectory: Trajectory) -> tuple[Check, Shown] | None:
@@ -195,21 +207,27 @@ def _pressure(trajectory: Trajectory) -> tuple[Check, Shown] | None:
     log = trajectory.log
     if "pressure_bar" not in log:
         return None
-    target: float | None = None
-    if str(trajectory.settings.get("barostat", "none")) != "none":
-        try:
-            target = float(trajectory.settings.get("pressure_bar", "nan"))
-        except (TypeError, ValueError):
-            target = None
+    held = str(trajectory.settings.get("barostat", "none")) not in ("none", "None", "")
+    wish = trajectory.settings.get("pressure_bar", "none")
+    try:
+        target = float(wish) if held else None
+    except (TypeError, ValueError):
+        target = None
     time, values = log["time_fs"] / 1e3, log["pressure_bar"]
 
     def against(mean: float, error: float) -> tuple[Verdict, str]:
-        if target is None:
-            return "ok", "; the volume is kept"
-        off = abs(mean - target)
-        return ("look" if off > ERRORS * error else "ok"), f"; the target is {target:g} bar"
+        if target is not None:
+            return ("look" if abs(mean - target) > ERRORS * error else "ok"), f"; the target is {target:g} bar"
+        if held:
+            return "unknown", f"; the targets of the axes are {wish} bar, and their mean is not judged"
+        return "ok", "; the volume is kept" if _constant_volume(log) else ""
 
     return _settling("Pressure", "pressure", "bar", "pressure_bar", time, values, target, against)
+
+
+def _constant_volume(log: Mapping[str, np.ndarray]) -> bool:
+    volume = log.get("volume_A3")
+    return volume is not None and not np.ptp(volume) > 0.0
 
 
 def _density(trajectory: Trajectory) -> tuple[Check, Shown] | None:
@@ -223,10 +241,16 @@ def _potential(trajectory: Trajectory) -> tuple[Check, Shown] | None:
     log = trajectory.log
     if "potential_eV" not in log:
         return None
+    atoms = _simulated(trajectory)
+    if atoms is None:
+        return None
     # from the start: absolute energies of models mean nothing
-    values = 1e3 * (log["potential_eV"] - log["potential_eV"][0]) / trajectory.n_atoms
+    values = 1e3 * (log["potential_eV"] - log["potential_eV"][0]) / atoms
     name, unit = "potential energy", "meV/atom"
-    return _settling("Potential energy", name, unit, "potential_meV_per_atom", log["time_fs"] / 1e3, values)
+    check, shown = _settling("Potential energy", name, unit, "potential_meV_per_atom", log["time_fs"] / 1e3, values)
+    # each run counts from its own first value
+    mean = tuple(replace(number, comparable=False) for number in shown.numbers[:1])
+    return check, replace(shown, numbers=mean + shown.numbers[1:])
 
 
 def _settling(
@@ -259,7 +283,7 @@ def _settling(
         words += more
     numbers = (
         Number(f"mean {name}", judged.mean, judged.error, unit, f"{judged.effective:.0f} independent samples", target),
-        Number(f"drift of {name} over the run", judged.drift, judged.drift_error, unit),
+        Number(f"drift of {name}", judged.drift, judged.drift_error, unit, "of the part that was judged"),
     )
     return Check(title, verdict, words), Shown(key, title, (panel,), numbers, (), tables)
 
@@ -296,7 +320,10 @@ def _told(name: str, events: list[Mapping[str, Any]], verdict: Verdict, none: st
 def _bath(trajectory: Trajectory) -> float | None:
     """Time in which the thermostat exchanges energy, ps; None where the record does not say."""
     settings = trajectory.record.get("settings", {})
-    kind = settings.get("thermostat") or trajectory.settings.get("thermostat")
+    # what the file says has defaults filled in
+    kind = trajectory.settings.get("thermostat") or settings.get("thermostat")
+    if kind == "none":
+        return None
     try:
         if kind in (None, "langevin"):
             return 1.0 / float(settings["friction"])

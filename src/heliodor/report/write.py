@@ -87,7 +87,7 @@ def write_report(
     # asked for now: not to find out after minutes of work
     plotly_script()
     opened = [one if isinstance(one, Trajectory) else open_trajectory(one) for one in given]
-    runs = run_names([one.path for one in opened])
+    runs = run_names([one.path for one in opened], [one.structure for one in opened])
     sound = tuple(soundness(one) for one in opened)
     done, failed, left_out = _analyses(picked, opened, runs, processes, tell, step)
     tell("frames", "")
@@ -118,9 +118,15 @@ def write_report(
     return Report(path, len(text), checks, tuple(done), failed, left_out, written)
 
 
-def run_names(paths: Sequence[Path]) -> list[str]:
-    """What runs are called: the stems of their files, with folders in front where those are the same."""
+def run_names(paths: Sequence[Path], structures: Sequence[int] = ()) -> list[str]:
+    """What runs are called: the stems of their files, with folders in front where those are the same.
+
+    Args:
+        structures: which of its file's structures each is; said where several are of one file.
+    """
     stems = [path.stem for path in paths]
+    if len(set(paths)) == 1 and len(set(structures)) == len(paths) > 1:
+        return [f"{stem} {k}" for stem, k in zip(stems, structures, strict=True)]
     if len(set(stems)) == len(stems):
         return stems
     longer = [f"{path.absolute().parent.name}/{path.stem}" for path in paths]

@@ -63,6 +63,8 @@ def open_trajectory(
     found |= {"record": _record(path), "log": _log(path, structure)}
     if not found.get("settings"):
         found["settings"] = _settings(found["record"])
+    saved = (found["record"].get("settings") or {}).get("save_atoms", "all")
+    found["partial"] = bool(found.get("partial")) or saved != "all"
     trajectory = Trajectory(path=path, structure=structure, given=given, **found)
     if named is not None and suffix not in other.SUFFIXES:
         trajectory = _renamed(trajectory, topology_of(named))

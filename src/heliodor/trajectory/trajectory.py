@@ -55,6 +55,7 @@ class Trajectory:
         origin: where names and bonds came from, in words.
         structure: which of the file's structures this is.
         given: what `open_trajectory` was asked with, so that another process can open the same.
+        partial: whether only some of the simulated atoms are in the file; energies, charge and log are of all.
         notes: what a reader should know of the file, in sentences: frames lost at its end, times made up.
     """
 
@@ -73,6 +74,7 @@ class Trajectory:
     origin: str = "bonds by distance in the first frame"
     structure: int = 0
     given: Mapping[str, Any] = field(default_factory=dict)
+    partial: bool = False
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:

@@ -114,6 +114,7 @@ def describe(path: Path, structure: int) -> dict[str, Any]:
         "source": source,
         "charge": None if partial or "charge" not in comment else float(comment["charge"]),
         "spin": None if partial or "spin" not in comment else int(comment["spin"]),
+        "partial": partial,
         "origin": "names from the file, bonds by distance in its first frame"
         if topology.named
         else "bonds by distance in the first frame",

@@ -134,6 +134,7 @@ def describe(path: Path, structure: int) -> dict[str, Any]:
         "charge": None if electrons.get("charge") is None else float(electrons["charge"]),
         "spin": None if electrons.get("spin") is None else int(electrons["spin"]),
         "settings": settings,
+        "partial": selected,
         "origin": "names and bonds from the file" if stored else "bonds by distance in the first frame",
         "notes": (f"{lost} frame(s) at the end of the file are incomplete and left out",) if lost else (),
     }
