@@ -118,3 +118,48 @@ def test_pressure_against_its_target(healthy, rng):
     )
     assert verdicts(pressed)["Pressure"] == "ok"
     assert verdicts(altered(pressed, pressure_bar=values + 80.0))["Pressure"] == "look"
+
+
+def test_a_few_values_of_the_conserved_quantity_are_no_drift(healthy):
+    few = {name: column[:4] for name, column in healthy.log.items()}
+    steep = few | {"conserved_eV": few["conserved_eV"][0] + 5.0 * np.arange(4.0)}
+    short = replace(healthy, log=steep)
+    assert verdicts(short)["Conserved quantity"] == "unknown"
+    assert "4 values are too few to tell" in words(short, "Conserved quantity")
+
+
+def test_energies_are_per_simulated_atom(healthy):
+    """A file with some of the atoms has the log of all."""
+    name = "drift of the conserved quantity"
+
+    def drift(trajectory):
+        shown = {one.name: one for one in soundness(trajectory).shown}["conserved"]
+        return next(number.value for number in shown.numbers if number.name == name)
+
+    structures = [{"atoms": 10 * healthy.n_atoms}]
+    part = replace(healthy, partial=True, record={**healthy.record, "structures": structures})
+    assert drift(part) == pytest.approx(0.1 * drift(healthy))
+    unknown = replace(healthy, partial=True, record={})
+    assert "Conserved quantity" not in verdicts(unknown)
+
+
+def test_the_pressure_is_held_against_the_barostat_that_was_there(healthy):
+    length = len(healthy.log["time_fs"])
+    rng = np.random.default_rng(3)
+    log = {**healthy.log, "pressure_bar": 800.0 + rng.normal(0.0, 50.0, length), "volume_A3": np.full(length, 1e3)}
+    held = replace(healthy, log=log, settings={**healthy.settings, "barostat": "scr", "pressure_bar": "1.0"})
+    free = replace(healthy, log=log)
+    assert verdicts(free)["Pressure"] == "ok"
+    assert "the volume is kept" in words(free, "Pressure")
+    assert verdicts(held)["Pressure"] == "look"
+    several = replace(held, settings={**held.settings, "pressure_bar": "1,500"})
+    assert "the volume is kept" not in words(several, "Pressure")
+
+
+def test_numbers_of_one_run_alone_are_not_compared(healthy):
+    from heliodor.report.merge import merged
+
+    shown = {one.name: one for one in soundness(healthy).shown}["potential-energy"]
+    rows = {row.name: row for row in merged([shown, shown], ["a", "b"]).rows}
+    assert np.isnan(rows["mean potential energy"].difference(1)[0])
+    assert rows["drift of potential energy"].difference(1)[0] == 0.0

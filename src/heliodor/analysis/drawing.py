@@ -44,7 +44,7 @@ def draw(shown: Shown, path: str | Path, title: str = "") -> None:
 
 
 def write_tables(shown: Shown, folder: str | Path, stem: str) -> list[Path]:
-    """Write each table, and the numbers, as CSV files ``<stem>-<table>.csv``.
+    """Write tables and numbers as CSV files ``<stem>-<table>.csv``; the table named as the analysis as ``<stem>.csv``.
 
     Raises:
         InputError: there is no such folder.
@@ -54,7 +54,7 @@ def write_tables(shown: Shown, folder: str | Path, stem: str) -> list[Path]:
         raise InputError(f"there is no folder {folder} to write tables into")
     written = []
     for name, columns in shown.tables.items():
-        path = folder / f"{stem}-{name}.csv"
+        path = folder / (f"{stem}.csv" if name == shown.name else f"{stem}-{name}.csv")
         path.write_text(csv_of(columns), encoding="utf-8")
         written.append(path)
     if shown.numbers:

@@ -19,10 +19,11 @@ EXAMPLES = (
     "\b\nExamples:\n"
     "  heliodor analyze water.h5                         all analyses that fit\n"
     "  heliodor analyze water.h5 rdf diffusion\n"
-    "  heliodor analyze peptide.dcd phi-psi --topology peptide.pdb --output folder\n"
-    "  heliodor analyze water.h5 rdf --set r_max=6\n"
+    "  heliodor analyze peptide.dcd ramachandran --topology peptide.pdb --output folder\n"
+    "  heliodor analyze water.h5 rdf --set reach=6\n"
     "  heliodor analyze --list\n"
-    "\b\nWrites <trajectory>-<analysis>.png and .csv tables; heliodor report puts all on one page."
+    "\b\nWrites <trajectory>-<analysis>.png and .csv tables; all that fit go into a folder <trajectory>-analyses. "
+    "heliodor report puts all on one page."
 )
 
 
@@ -54,7 +55,12 @@ def analyze(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FOLDER", help="Where files go. [default: beside the trajectory]"),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            help="Where files go. [default: beside the trajectory; all that fit into a folder there]",
+        ),
     ] = None,
     processes: Annotated[int, typer.Option("--processes", min=1, help="That share the frames.")] = 1,
     known: Annotated[bool, typer.Option("--list", help="List all analyses and their options, and stop.")] = False,
@@ -83,9 +89,10 @@ def analyze(
         if options:
             raise InputError("--set belongs to one analysis: name it")
     given = _options(chosen, options or [])
-    folder = output or file.parent
-    if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
+    # all that fit make many files
+    folder = output or (file.with_name(f"{file.stem}-analyses") if every else file.parent)
+    if folder != file.parent:
+        folder.mkdir(parents=True, exist_ok=True)
     print_lines(describe_trajectory(trajectory), screen)
     if not chosen:
         raise InputError(f"no analysis fits {file}: {_why_none(trajectory)}")

@@ -217,6 +217,7 @@ def _report(found: Stabilisation) -> list[tuple[str, str]]:
         double: Any = table["double_difference_kcal_mol_per_residue"][k]
         shown = f"{double:17.2f}" if double == double else " " * 17
         bonds = f"{found.bonds_before[k]}, {found.bonds_after[k]}"
+        bonds += "" if found.converged[k] else "   not converged"
         lines.append(("", f"{n:4d} {table['difference_kcal_mol'][k]:15.2f} {shown}   {bonds}"))
     return lines
 

@@ -55,7 +55,7 @@ def report(
         ),
     ] = None,
     only: Annotated[
-        str | None, typer.Option("--only", metavar="NAMES", help="Analyses to do, by name: rdf,phi-psi.")
+        str | None, typer.Option("--only", metavar="NAMES", help="Analyses to do, by name: rdf,ramachandran.")
     ] = None,
     without: Annotated[str | None, typer.Option("--without", metavar="NAMES", help="Analyses to leave out.")] = None,
     processes: Annotated[int, typer.Option("--processes", min=1, help="That share the work of an analysis.")] = 1,
@@ -116,8 +116,11 @@ def report(
         where = f"{run}: " if len(written.checks) > 1 else ""
         poor = [(name, words) for name, verdict, words in checks if verdict in ("look", "bad")]
         lines += [("look at", f"{where}{name}: {one_line(words)}") for name, words in poor]
-        if not poor:
-            lines.append(("checks", f"{where}nothing to look at"))
+        open_ones = [name for name, verdict, _ in checks if verdict == "unknown"]
+        counts = f"{sum(verdict == 'ok' for _, verdict, _ in checks)} ok"
+        counts += f", {len(poor)} to look at" if poor else ""
+        counts += f", not known: {', '.join(open_ones)}" if open_ones else ""
+        lines.append(("checks", f"{where}{counts}"))
     lines += [("not done", f"{name}: {one_line(reason)}") for name, reason in written.failed.items()]
     if only is not None:
         lines += [("not done", f"{name}: {one_line(reason)}") for name, reason in written.left_out.items()]

@@ -47,6 +47,14 @@ def fingerprint(potential: Potential) -> str:
     return digest.hexdigest()
 
 
+def command_line() -> str:
+    """How this process was started, as a person would start it again."""
+    program = Path(sys.argv[0])
+    if program.name in ("heliodor", "__main__.py"):
+        return shlex.join(["heliodor", *sys.argv[1:]])
+    return shlex.join(sys.argv)
+
+
 def sha256_of(path: str | Path) -> str:
     """Of a file's bytes."""
     with Path(path).open("rb") as file:
@@ -60,7 +68,7 @@ def record(potential: Potential, settings: Mapping[str, Any], **more: Any) -> di
         more: inputs and outputs, by name.
     """
     return {
-        "command": shlex.join(sys.argv),
+        "command": command_line(),
         "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "versions": {"heliodor": _own_version(), "python": platform.python_version()} | _versions(),
         "machine": {

@@ -98,12 +98,14 @@ def _conserved(trajectory: Trajectory) -> tuple[Check, Shown] | None:
     slope, error = _slope(time, change)
     known = "" if np.isnan(error) else " (error from the scatter about a straight line, correlation included)"
     verdict: Verdict = "ok"
-    if abs(slope) > DRIFT[0] and (np.isnan(error) or abs(slope) > 2.0 * error):
+    if abs(slope) > DRIFT[0] and abs(slope) > 2.0 * error:
         verdict = "bad" if abs(slope) > DRIFT[1] else "look"
     drift = measured(slope, error, "meV/atom/ps")
     words = f"the conserved quantity drifts by {drift}"
     if verdict == "ok" and error > abs(slope):
         words += ", which is none within its error"
+    if np.isnan(error):
+        verdict, words = "unknown", f"{words}; {len(change)} values are too few to tell"
     if verdict == "ok" and error > DRIFT[1]:
         verdict, words = "unknown", f"{words}; the run is too short to tell"
     if verdict != "ok" and verdict != "unknown":

@@ -83,6 +83,9 @@ def write_report(
     given = [trajectories] if isinstance(trajectories, (Trajectory, str, Path)) else list(trajectories)
     if not given:
         raise InputError("a report needs at least one trajectory")
+    twice = [one for k, one in enumerate(given) if _same(one) in [_same(other) for other in given[:k]]]
+    if twice:
+        raise InputError(f"{_same(twice[0])[0]} is given twice: a run is held against other runs")
     picked = chosen(catalogue(), tuple(only), tuple(without))
     # asked for now: not to find out after minutes of work
     plotly_script()
@@ -116,6 +119,12 @@ def write_report(
         name: tuple((c.name, c.verdict, c.words) for c in one.checks) for name, one in zip(runs, sound, strict=True)
     }
     return Report(path, len(text), checks, tuple(done), failed, left_out, written)
+
+
+def _same(one: Trajectory | str | Path) -> tuple[Path, int]:
+    if isinstance(one, Trajectory):
+        return one.path.absolute(), one.structure
+    return Path(one).absolute(), 0
 
 
 def run_names(paths: Sequence[Path], structures: Sequence[int] = ()) -> list[str]:

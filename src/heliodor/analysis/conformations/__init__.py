@@ -25,6 +25,13 @@ def _few_points(trajectory: Trajectory) -> str | None:
     return reason or ("it holds fewer than ten frames" if len(trajectory) < 10 else None)
 
 
+def _no_map(trajectory: Trajectory) -> str | None:
+    reason = unfit_moving(trajectory)
+    return reason or (
+        f"a map of {len(trajectory)} frames says nothing: 50 are the least" if len(trajectory) < 50 else None
+    )
+
+
 def _protein(trajectory: Trajectory) -> str | None:
     reason = unfit_moving(trajectory)
     if reason is None and is_protein(trajectory.topology)[solute_atoms(trajectory.topology)].all():
@@ -58,7 +65,7 @@ ANALYSES: tuple[Analysis, ...] = (
         name="map",
         title="Map of conformations",
         about="Two-dimensional map (UMAP or principal components) of the conformations, coloured by time.",
-        unfit=_few_points,
+        unfit=_no_map,
         show=show_embedding,
     ),
     Analysis(

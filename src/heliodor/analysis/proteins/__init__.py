@@ -24,7 +24,7 @@ ANALYSES: tuple[Analysis, ...] = (
         name="helix_bonds",
         title="Helical hydrogen bonds",
         about="hydrogen bonds i→i+2 to i→i+5 of a peptide's backbone per frame, by energy and by geometry",
-        unfit=missing,
+        unfit=hydrogen_bonds.unfit,
         show=hydrogen_bonds.show,
     ),
     Analysis(

@@ -20,6 +20,7 @@ from heliodor.analysis.proteins.backbone import (
     View,
     backbone_of,
     hydrogens,
+    missing,
     placed_hydrogens,
     require,
     view_of,
@@ -72,11 +73,11 @@ def helix_bonds(
     """
     backbone = backbone_of(trajectory.topology)
     require(trajectory, backbone)
-    view = view_of(trajectory.topology, backbone.atoms)
+    view = view_of(trajectory, backbone.atoms)
     inside = backbone.among(view.atoms)
     parts = list(
         over_blocks(
-            trajectory, _count, inside, view, stride=stride, atoms=view.atoms, progress=progress, processes=processes
+            trajectory, _count, inside, view, stride=stride, atoms=view.read, progress=progress, processes=processes
         )
     )
     return HelixBonds(
@@ -85,6 +86,15 @@ def helix_bonds(
         geometry=np.concatenate([part[1] for part in parts]),
         possible=np.array([len(pairs(inside, k)) for k in STEPS]),
     )
+
+
+def unfit(trajectory: Trajectory) -> str | None:
+    """Why there is nothing to count, in words; None if there is something."""
+    reason = missing(trajectory)
+    if reason is not None:
+        return reason
+    backbone = backbone_of(trajectory.topology)
+    return None if any(len(pairs(backbone, k)) for k in STEPS) else "its peptide is too short for any of these bonds"
 
 
 def pairs(backbone: Backbone, k: int) -> Int[np.ndarray, "P 2"]:
