@@ -238,3 +238,19 @@ def test_names_of_the_start_are_found_through_the_record(tmp_path, monkeypatch):
     assert found.log["time_fs"].tolist() == [0.0, 1.0]
     shutil.move("start.xyz", "elsewhere.xyz")
     assert "OW" not in open_trajectory("run.xyz").topology.names.tolist()
+
+
+def test_the_record_of_another_run_is_not_used(tmp_path, monkeypatch):
+    import heliodor
+
+    monkeypatch.chdir(tmp_path)
+    heliodor.simulate(waters(), "heliodor-mini", time="1 fs", save_every=0.5, output="run.h5", seed=1, progress=False)
+    assert open_trajectory("run.h5").log
+    shutil.copy("run.json", "other.json")
+    shutil.copy("run.csv", "other.csv")
+    larger = waters(3)
+    write_frames(tmp_path / "other.xyz", larger, larger.positions[None])
+    other = open_trajectory("other.xyz")
+    assert not other.log
+    assert not other.record
+    assert "other.json beside it is of another run" in " ".join(other.notes)

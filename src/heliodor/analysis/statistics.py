@@ -232,3 +232,41 @@ def _checked(series: np.ndarray) -> np.ndarray:
     if not np.isfinite(x).all():
         raise InputError(f"value {int(np.flatnonzero(~np.isfinite(x))[0])} of the series is not a finite number")
     return x
+
+
+def population(visited: np.ndarray, memory: float = 1.0) -> tuple[float, float | None]:
+    """Fraction of samples in which a state is visited, and its standard error; no error of fewer than 10.
+
+    The larger of two errors. That of `mean_with_error`; and √(q(1 - q)/n) of n independent samples with two visits and
+    two absences added, q = (np + 2)/(n + 4) (Agresti & Coull, Am. Stat. 52, 119 (1998)), so that a state never or
+    always visited has an error too: 1.4/n, of which two cover the truth in 19 cases of 20, where Jeffreys' prior (one
+    half added) gives 0.7/n and does not. n is the smallest by ``memory``, by the series' own correlation, and by that
+    of a two-state process with as many visits as were seen: correlation cannot be had from a state seen once or twice,
+    dwell times can. A state that is not visited because the run is too short for it is beyond all of them.
+
+    Args:
+        visited: [T] whether, or 0 and 1.
+        memory: samples per independent sample (`inefficiency`) of what the state depends on, such as an angle; the
+            series' own counts where that is larger.
+
+    Raises:
+        InputError: other values than 0 and 1.
+    """
+    state = np.asarray(visited)
+    if not np.isin(state, (0, 1)).all():
+        raise InputError("a population is of a series of 0 and 1")
+    series = state.astype(np.float64)
+    total = len(series)
+    share = float(series.mean())
+    if total < SHORTEST:
+        return share, None
+    error = 0.0
+    if 0.0 < share < 1.0:
+        visits = 0.5 * np.count_nonzero(np.diff(series))
+        # (1 + λ)/(1 - λ) of a process that correlates as λ^t, by its rates
+        dwelling = 2.0 * total * share * (1.0 - share) / visits - 1.0
+        memory = max(memory, inefficiency(series), dwelling)
+        error = mean_with_error(series)[1] or 0.0
+    count = max(1.0, total / max(memory, 1.0))
+    likely = (count * share + 2.0) / (count + 4.0)
+    return share, max(error, float(np.sqrt(likely * (1.0 - likely) / count)))

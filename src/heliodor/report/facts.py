@@ -139,12 +139,7 @@ def _system(trajectory: Trajectory) -> tuple[tuple[str, str], ...]:
 def _cell(trajectory: Trajectory) -> str:
     if not trajectory.pbc.any():
         return "none (gas phase)"
-    from ase.cell import Cell
-
-    cell = trajectory.read(np.array([0])).cell
-    if cell is None:
-        return "periodic, of unknown size"
-    a, b, c, alpha, beta, gamma = Cell(cell[0]).cellpar()
+    a, b, c, alpha, beta, gamma = trajectory.atoms().cell.cellpar()
     lengths = f"{a:.3f} × {b:.3f} × {c:.3f} Å"
     angles = "" if np.allclose((alpha, beta, gamma), 90.0) else f", {alpha:.1f}° {beta:.1f}° {gamma:.1f}°"
     along = "" if trajectory.pbc.all() else ", periodic along " + "".join(np.array(list("xyz"))[trajectory.pbc])

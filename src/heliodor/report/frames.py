@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from heliodor.report.words import count
 from heliodor.topology import Topology
 from heliodor.trajectory.images import Tree, inverse, made_whole, tree_of
+from heliodor.trajectory.pieces import pieces_of
 from heliodor.trajectory.selection import AMINO_ACIDS, is_water, solute
 from heliodor.trajectory.trajectory import Trajectory
 
@@ -167,6 +168,8 @@ def _centred(
     # of a pure liquid no molecule is the middle
     single = main_sizes.max() > 0.5 * main_sizes.sum() and not is_water(topology)[main].all()
     anchor = np.flatnonzero(molecules == int(np.argmax(main_sizes))) if single else None
+    # molecules of the solute keep the images they have of each other in the first frame
+    pieces = pieces_of(trajectory, atoms[main]) if anchor is not None else None
     positions, cells = [], []
     held: np.ndarray | None = None
     step = max(1, 2_000_000 // max(1, len(atoms)))
@@ -186,7 +189,12 @@ def _centred(
         whole = whole - centre
         middles = np.stack([_mean(whole[:, :, k], molecules, sizes) for k in range(3)], axis=2)
         shifts = np.round(middles @ inverse(block.cell)) @ block.cell
-        positions.append(whole - shifts[:, molecules])
+        placed = whole - shifts[:, molecules]
+        if pieces is not None and anchor is not None:
+            together = pieces.placed(trajectory.read(block.index, atoms=pieces.read))
+            middle = together[:, np.searchsorted(main, anchor)].mean(1, keepdims=True)
+            placed[:, main] = together - middle
+        positions.append(placed)
     return np.concatenate(positions), np.concatenate(cells) if cells else None
 
 

@@ -16,7 +16,7 @@ class Block:
         index: of the frames in the trajectory, from 0.
         time: fs.
         positions: Å, as written: not wrapped by heliodor, perhaps wrapped by other programs.
-        cell: rows are lattice vectors, Å; None without periodicity.
+        cell: rows are lattice vectors, Å, those along which the structure is not periodic zero; None without any.
         velocities: Å/fs.
         charges: e.
         hirshfeld_ratios: dimensionless.

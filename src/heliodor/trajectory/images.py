@@ -43,19 +43,23 @@ class Tree:
     levels: tuple[tuple[Int[np.ndarray, "_"], Int[np.ndarray, "_"]], ...]
 
 
-def tree_of(topology: Topology) -> Tree:
-    """The `Tree` of a topology's bonds."""
+def tree_of(topology: Topology, first: Int[np.ndarray, "_"] | None = None) -> Tree:
+    """The `Tree` of a topology's bonds.
+
+    Args:
+        first: atoms from which molecules are preferably built, in this order; None: each from its first atom.
+    """
     partners: list[list[int]] = [[] for _ in range(len(topology))]
     for i, j in topology.bonds.tolist():
         partners[i].append(j)
         partners[j].append(i)
     depth = [-1] * len(topology)
     levels: list[tuple[list[int], list[int]]] = []
-    for first in range(len(topology)):
-        if depth[first] >= 0:
+    for root in [*([] if first is None else first.tolist()), *range(len(topology))]:
+        if depth[root] >= 0:
             continue
-        depth[first] = 0
-        queue = deque([first])
+        depth[root] = 0
+        queue = deque([root])
         while queue:
             i = queue.popleft()
             for j in partners[i]:
@@ -95,12 +99,12 @@ class Follower:
         self, positions: Float[np.ndarray, "K n 3"], cell: Float[np.ndarray, "K 3 3"] | None
     ) -> Float[np.ndarray, "K n 3"]:
         """The next block's positions, without jumps."""
-        if cell is None:
+        if cell is None or len(positions) == 0:
             return positions
         fractional = positions @ inverse(cell)
         before = fractional[:1] if self._last is None else self._last[None]
-        jumps = np.round(np.diff(np.concatenate([before, fractional]), axis=0))
+        jumps = np.cumsum(np.round(np.diff(np.concatenate([before, fractional]), axis=0)), axis=0)
         # of a follower that has moved whole cells already, the last place carries them
-        fractional = fractional - np.cumsum(jumps, axis=0)
-        self._last = fractional[-1]
-        return fractional @ cell
+        self._last = fractional[-1] - jumps[-1]
+        # what lies along a missing lattice vector is in no fractional coordinate
+        return positions - jumps @ cell

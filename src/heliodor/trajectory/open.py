@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,24 @@ from typing import Any
 import ase
 import ase.io
 import numpy as np
+from ase.data import atomic_masses
+from jaxtyping import Float
 
+from heliodor.dynamics.ensemble import couplings, rotates
 from heliodor.dynamics.files.trajectory import EXTXYZ_SUFFIXES, H5MD_SUFFIXES
 from heliodor.dynamics.provenance import sha256_of
+from heliodor.dynamics.settings import from_mapping
 from heliodor.errors import HeliodorError, InputError
 from heliodor.topology import Topology, pdb_chains, topology_of
 from heliodor.trajectory.formats import extxyz, h5md, other
 from heliodor.trajectory.perceive import recognised
 from heliodor.trajectory.trajectory import Trajectory
+from heliodor.units import parse_time
+
+UNUSUAL = 0.05
+"""Share of a mass by which others than the standard ones differ; isotopes and rounded tables aside."""
+
+MASSES_NOTE = "masses are not the standard ones (repartitioned, perhaps): times of motion are not those of nature"
 
 
 def open_trajectory(
@@ -43,6 +54,8 @@ def open_trajectory(
     path = Path(path)
     if not path.is_file():
         raise InputError(f"there is no file {path}")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path} is empty")
     suffix = path.suffix.lower()
     given: dict[str, Any] = {"path": path, "topology": topology, "structure": structure}
     named = None if topology is None else _named(topology)
@@ -61,8 +74,19 @@ def open_trajectory(
         known = " ".join((*H5MD_SUFFIXES, *EXTXYZ_SUFFIXES, *other.SUFFIXES))
         raise InputError(f"cannot tell the trajectory format of {str(path)!r}: the name must end in one of {known}")
     found |= {"record": _record(path), "log": _log(path, structure)}
+    if found["record"] and not _belongs(found, structure):
+        found |= {"record": {}, "log": {}}
+        words = f"{path.with_suffix('.json').name} beside it is of another run: neither it nor the log is used"
+        found["notes"] = (*found["notes"], words)
     if not found.get("settings"):
         found["settings"] = _settings(found["record"])
+    found.setdefault("continuous", suffix in EXTXYZ_SUFFIXES and bool(found["record"]))
+    ids = found.pop("ids", None)
+    if suffix not in H5MD_SUFFIXES:
+        found["masses"] = _masses(found["record"], structure, found["masses"], ids)
+    standard = atomic_masses[found["topology"].numbers]
+    if (np.abs(found["masses"] - standard) > UNUSUAL * standard).any():
+        found["notes"] = (*found["notes"], MASSES_NOTE)
     saved = (found["record"].get("settings") or {}).get("save_atoms", "all")
     found["partial"] = bool(found.get("partial")) or saved != "all"
     trajectory = Trajectory(path=path, structure=structure, given=given, **found)
@@ -152,14 +176,71 @@ def _record(path: Path) -> dict[str, Any]:
     return whole if isinstance(whole, dict) and "settings" in whole else {}
 
 
+def _masses(
+    record: dict[str, Any], structure: int, masses: np.ndarray, ids: np.ndarray | None
+) -> Float[np.ndarray, "N"]:
+    """amu, of the record where it has them for these atoms (``ids`` if they are some of all), else as given."""
+    structures = record.get("structures")
+    try:
+        recorded = structures[structure]["masses_amu"]  # type: ignore[index]
+        known = np.asarray(recorded, dtype=np.float64)
+        if ids is not None:
+            known = known[ids]
+    except (LookupError, TypeError, ValueError):
+        return masses
+    fits = known.shape == masses.shape and bool((np.isfinite(known) & (known > 0.0)).all())
+    return known if fits else masses
+
+
+def _belongs(found: dict[str, Any], structure: int) -> bool:
+    """Whether a record can be of this trajectory: the same atoms, and the seed if the file says its own."""
+    record, topology = found["record"], found["topology"]
+    seed = (found.get("settings") or {}).get("seed")
+    if seed is not None and record["settings"].get("seed") not in (None, seed):
+        return False
+    try:
+        entry = record["structures"][structure]
+        formula, count = str(entry["formula"]), int(entry["atoms"])
+    except (KeyError, IndexError, TypeError, ValueError):
+        return True
+    if found.get("partial") or record["settings"].get("save_atoms", "all") != "all":
+        return len(topology) <= count
+    return len(topology) == count and ase.Atoms(topology.numbers).get_chemical_formula() == formula
+
+
 def _settings(record: dict[str, Any]) -> dict[str, Any]:
     """What H5MD files of heliodor say of themselves, from the record of a run in another format."""
     if not record:
         return {}
-    settings = record["settings"]
-    kept = {key: settings[key] for key in ("ensemble", "seed") if key in settings}
-    kept |= {"temperature_K": settings.get("temperature"), "timestep_fs": settings.get("timestep")}
-    return {"model": record.get("model", {}).get("name", "unknown"), **kept}
+    model = record.get("model")
+    name = model.get("name", "unknown") if isinstance(model, dict) else "unknown"
+    given = record["settings"]
+    try:
+        settings = from_mapping(given)
+        thermostat, barostat = couplings(settings)
+        return {
+            "model": name,
+            "ensemble": settings.ensemble,
+            "thermostat": thermostat or "none",
+            "barostat": barostat or "none",
+            "temperature_K": _temperature(settings.temperature),
+            "pressure_bar": str(settings.pressure) if barostat else "none",
+            "rotation": "thermal" if rotates(settings) else "none",
+            "timestep_fs": parse_time(settings.timestep),
+            "seed": settings.seed,
+        }
+    except (HeliodorError, TypeError, ValueError):
+        # of another version
+        kept = {key: given[key] for key in ("ensemble", "seed") if key in given}
+        kept |= {"temperature_K": given.get("temperature"), "timestep_fs": given.get("timestep")}
+        return {"model": name, **kept}
+
+
+def _temperature(value: str | float | Sequence[float]) -> str:
+    """In the words of H5MD files: "300", "300 to 900", or one number for each structure."""
+    if isinstance(value, str):
+        return " to ".join(f"{float(part.strip().removesuffix('K')):g}" for part in value.split(":"))
+    return " ".join(f"{t:g}" for t in np.atleast_1d(np.asarray(value, dtype=np.float64)).tolist())
 
 
 def _log(path: Path, structure: int) -> dict[str, np.ndarray]:

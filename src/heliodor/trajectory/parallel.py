@@ -13,7 +13,7 @@ from jaxtyping import Int
 
 from heliodor.trajectory.block import Block
 from heliodor.trajectory.open import open_trajectory
-from heliodor.trajectory.trajectory import BLOCK_BYTES, Trajectory
+from heliodor.trajectory.trajectory import BLOCK_BYTES, Trajectory, frames_per_block
 
 Progress = Callable[[int, int], object]
 """Called with the number of frames done and of all frames."""
@@ -50,7 +50,7 @@ def over_blocks(
     """
     frames = np.arange(len(trajectory))[start:stop:stride]
     n = trajectory.n_atoms if atoms is None else len(atoms)
-    size = max(1, memory // (24 * max(n, 1)))
+    size = frames_per_block(n, memory)
     if processes > 1:
         size = min(size, max(1, -(-len(frames) // (2 * processes))))
     pieces = [frames[first : first + size] for first in range(0, len(frames), size)]

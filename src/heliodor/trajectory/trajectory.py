@@ -18,6 +18,9 @@ from heliodor.trajectory.block import Block
 BLOCK_BYTES = 32 * 2**20
 """Memory of one block's positions in float64; what is computed of it takes a few times that."""
 
+LEAST_ATOMS = 4
+"""Of how many atoms the positions are reckoned for a block's size: cells and times take memory too."""
+
 QUANTITIES = ("velocities", "charges", "hirshfeld_ratios", "energy")
 """What a trajectory may hold beside positions and cells."""
 
@@ -31,9 +34,14 @@ class Source(Protocol):
     ) -> dict[str, np.ndarray]:
         """``positions`` [K, n, 3] Å, ``cell`` [K, 3, 3] Å if periodic, and of ``wanted`` what the file holds.
 
-        ``frames`` are ascending.
+        ``frames`` are ascending. However few atoms are asked for, no more than `BLOCK_BYTES` is held of the others.
         """
         ...
+
+
+def frames_per_block(n_atoms: int, memory: int = BLOCK_BYTES) -> int:
+    """How many frames of so many atoms fit into so many bytes; at least one."""
+    return max(1, memory // (24 * max(n_atoms, LEAST_ATOMS)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +64,7 @@ class Trajectory:
         structure: which of the file's structures this is.
         given: what `open_trajectory` was asked with, so that another process can open the same.
         partial: whether only some of the simulated atoms are in the file; energies, charge and log are of all.
+        continuous: whether heliodor wrote it, which folds no atom back into the cell: paths have no jumps.
         notes: what a reader should know of the file, in sentences: frames lost at its end, times made up.
     """
 
@@ -75,6 +84,7 @@ class Trajectory:
     structure: int = 0
     given: Mapping[str, Any] = field(default_factory=dict)
     partial: bool = False
+    continuous: bool = False
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -102,19 +112,29 @@ class Trajectory:
             raise InputError(f"{self.path} holds {len(self)} frame(s): anything along time needs two and more")
         steps = np.diff(self.time)
         even = steps if len(steps) == 1 else steps[:-1]
-        if not steps[0] > 0.0 or np.abs(even - steps[0]).max() > 1e-3 * steps[0]:
+        # over many frames, as times in single precision make single steps uneven
+        step = float(self.time[len(even)] - self.time[0]) / len(even)
+        if not step > 0.0 or np.abs(even - step).max() > max(1e-3 * step, self._rounding):
             raise InputError(
                 f"{self.path}: frames are not evenly spaced in time (between {steps.min():g} and {steps.max():g} fs): "
                 "correlations along time need a trajectory without gaps"
             )
-        return float(steps[0])
+        return step
 
     @property
     def even(self) -> int:
         """Number of frames from the start that are `interval` apart: all, or all but the last."""
-        steps = np.diff(self.time)
-        last_fits = len(steps) < 2 or abs(steps[-1] - self.interval) <= 1e-3 * self.interval
+        steps, step = np.diff(self.time), self.interval
+        last_fits = len(steps) < 2 or abs(steps[-1] - step) <= max(1e-3 * step, self._rounding)
         return len(self) if last_fits else len(self) - 1
+
+    @property
+    def _rounding(self) -> float:
+        """fs by which a step may be off because the file holds times as ps in single precision; 0 if it does not."""
+        single = (self.time / 1000.0).astype(np.float32)
+        if not (1000.0 * single.astype(np.float64) == self.time).all():
+            return 0.0
+        return 2000.0 * float(np.spacing(np.abs(single).max()))
 
     @property
     def temperature(self) -> float | None:
@@ -145,8 +165,7 @@ class Trajectory:
             InputError: a quantity the file does not hold; frames that cannot be read.
         """
         frames = np.arange(len(self))[start:stop:stride]
-        n = self.n_atoms if atoms is None else len(atoms)
-        size = max(1, memory // (24 * max(n, 1)))
+        size = frames_per_block(self.n_atoms if atoms is None else len(atoms), memory)
         for first in range(0, len(frames), size):
             yield self.read(frames[first : first + size], atoms=atoms, wanted=wanted)
 
@@ -166,6 +185,11 @@ class Trajectory:
         if missing:
             raise InputError(f"{self.path} holds no {' or '.join(missing).replace('_', ' ')}")
         found = self.source.read(frames, atoms, wanted)
+        if "cell" in found and not self.pbc.all():
+            if self.pbc.any():
+                found["cell"] = found["cell"] * self.pbc[:, None]
+            else:
+                del found["cell"]
         if not np.isfinite(found["positions"]).all():
             bad = frames[~np.isfinite(found["positions"]).all((1, 2))][0]
             raise InputError(f"{self.path}: frame {bad} holds positions that are no numbers")
@@ -173,15 +197,17 @@ class Trajectory:
 
     def atoms(self, frame: int = 0) -> ase.Atoms:
         """One frame as `ase.Atoms`, with names in its arrays, charge and spin in ``info``."""
-        block = self.read(np.array([range(len(self))[frame]]))
+        index = range(len(self))[frame]
+        # with all lattice vectors of the file, also those that lead nowhere
+        found = self.source.read(np.array([index]), None, ())
         atoms = ase.Atoms(
             numbers=self.topology.numbers,
-            positions=block.positions[0],
+            positions=found["positions"][0],
             masses=self.masses,
-            cell=None if block.cell is None else block.cell[0],
+            cell=found["cell"][0] if "cell" in found else None,
             pbc=self.pbc,
         )
         set_names(atoms, self.topology)
         atoms.info |= {key: value for key, value in (("charge", self.charge), ("spin", self.spin)) if value is not None}
-        atoms.info["time_fs"] = float(block.time[0])
+        atoms.info["time_fs"] = float(self.time[index])
         return atoms

@@ -74,7 +74,7 @@ def test_several_processes_and_blocks_give_the_same(butane, rng, record):
 
 def test_every_analysis_is_done_or_refused_in_words(butane, rng, record):
     single = record(butane, butane.positions[None], name="single")
-    run = record(butane, butane.positions + rng.normal(scale=0.05, size=(20, len(butane), 3)))
+    run = record(butane, butane.positions + rng.normal(scale=0.05, size=(60, len(butane), 3)))
     argon = record(ase.Atoms("Ar3", np.eye(3) * 4.0), np.eye(3)[None] * 4.0 + np.zeros((20, 1, 1)), name="argon")
     seen: list[tuple[int, int]] = []
     for analysis in ANALYSES:
@@ -94,6 +94,6 @@ def test_every_analysis_is_done_or_refused_in_words(butane, rng, record):
     peptide = butane.copy()
     peptide.set_array("atom_name", np.array([f"X{k}" for k in range(14)]))
     peptide.set_array("residue_name", np.full(14, "LEU"))
-    refused = {a.name for a in ANALYSES if a.unfit(record(peptide, peptide.positions + np.zeros((12, 1, 1))))}
+    refused = {a.name for a in ANALYSES if a.unfit(record(peptide, peptide.positions + np.zeros((60, 1, 1))))}
     assert refused == {"deviation"}
     assert len(ANALYSES[0].show(single).tables["size"]["time_ps"]) == 1

@@ -68,6 +68,8 @@ def test_one_conformer_is_one_group(butane, rng, record):
     run = record(butane, butane.positions + rng.normal(scale=0.05, size=(80, len(butane), 3)))
     found = clusters(run)
     assert found.population.tolist() == [1.0]
+    assert found.error[0] > 0.0
+    assert not any(number.comparable for number in show_clusters(run).numbers)
     assert np.isnan(found.silhouette)
     # something that only drifts is cut into pieces, which is said
     drift = butane.positions * (1.0 + 0.3 * np.linspace(0.0, 1.0, 80)[:, None, None])

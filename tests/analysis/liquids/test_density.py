@@ -43,9 +43,8 @@ def test_the_mean_lies_within_its_error_and_a_drift_is_told() -> None:
 
 def test_what_has_no_density_is_refused() -> None:
     box = waters(2, 3.1)
-    record = {"settings": {"save_atoms": "heavy"}}
     with pytest.raises(InputError, match="holds a part of the atoms"):
-        density(in_memory(box, box.positions[None], record=record))
+        density(in_memory(box, box.positions[None], partial=True))
     box.pbc = False
     with pytest.raises(InputError, match="not periodic"):
         density(in_memory(box, box.positions[None]))

@@ -199,3 +199,32 @@ def test_what_is_no_bilayer_is_refused(bilayer, random_directions):
     micelle.source.held["positions"][:, heads, 2] = 18.0
     with pytest.raises(InputError, match="all phosphorus atoms lie on one side"):
         show_area(micelle)
+
+
+def test_frames_without_charges_are_left_out(bilayer, random_directions, rng):
+    run = replace(bilayer(random_directions, frames=30), holds=frozenset(["charges"]))
+    held = run.source.held
+    held["charges"] = rng.normal(scale=0.3, size=(30, run.n_atoms))
+    kept = np.delete(np.arange(30), [0, 17])
+    whole = replace(run, time=run.time[kept], source=type(run.source)(*(held[key][kept] for key in held)))
+    held["charges"][0], held["charges"][17, 3] = np.nan, np.inf
+    found, expected = density_profile(run), density_profile(whole)
+    np.testing.assert_allclose(found.density["all"], expected.density["all"])
+    assert found.thickness == pytest.approx(expected.thickness) and found.skipped == 2
+    assert (found.density["all"] * found.volume).sum() == pytest.approx(
+        run.topology.numbers.sum() - held["charges"][kept].sum(1).mean()
+    )
+    assert any("2 frame(s) with charges that are no numbers" in note for note in show_density(run).notes)
+    held["charges"][:] = np.nan
+    with pytest.raises(InputError, match="charges=false"):
+        density_profile(run)
+    with pytest.raises(InputError, match="not a finite number"):
+        d_hh(np.linspace(-30.0, 30.0, 121), np.full(121, np.nan), 1.0)
+
+
+def test_a_part_of_the_atoms_has_no_density(bilayer, random_directions):
+    part = replace(bilayer(random_directions), partial=True)
+    assert {one.name for one in ANALYSES if one.unfit(part) is not None} == {"density_profile"}
+    with pytest.raises(InputError, match="part of the atoms"):
+        density_profile(part)
+    assert any("right if all lipids are" in note for note in show_area(part).notes)

@@ -14,7 +14,7 @@ import pytest
 from heliodor.analysis.membranes.area import area_per_lipid, show_area
 from heliodor.analysis.membranes.density import density_profile
 from heliodor.analysis.membranes.experiment import OLEOYL, PALMITOYL
-from heliodor.analysis.membranes.lipids import kinds_of
+from heliodor.analysis.membranes.lipids import kinds_of, unlike_measured
 from heliodor.analysis.membranes.order import order_parameters, show_order
 from heliodor.topology import bonds_by_distance, topology_of
 from heliodor.trajectory import Trajectory, open_trajectory
@@ -151,3 +151,19 @@ def test_tails_of_other_force_fields(tmp_path):
         cosine = vectors[:, 2] / np.linalg.norm(vectors, axis=1)
         both = 0.5 * (order[0].order[n - 2] + order[1].order[n - 2])
         assert both == pytest.approx((1.5 * cosine**2 - 0.5).mean(), abs=1e-4)
+
+
+def test_only_pure_popc_near_300_kelvin_is_held_against_measurements(popc):
+    warm, hot = (replace(popc, settings={"temperature_K": value}) for value in ("303", "330"))
+    sulphide = popc.topology.numbers.copy()
+    sulphide[np.flatnonzero(popc.topology.residue_names == "HOH")[0]] = 16
+    names = popc.topology.residue_names.copy()
+    names[popc.topology.molecules == popc.topology.molecules[sulphide == 16][0]] = "UNK"
+    mixed = replace(popc, topology=replace(popc.topology, numbers=sulphide, residue_names=names))
+    assert unlike_measured(popc) is None and unlike_measured(warm) is None
+    for run, reason in ((hot, "330 K"), (mixed, "other molecules"), (replace(popc, partial=True), "part of the atoms")):
+        assert reason in str(unlike_measured(run))
+        area = show_area(run)
+        assert area.numbers[0].reference is None and any("Not held against" in note for note in area.notes)
+        assert not any(item.popc for item in order_parameters(run))
+    assert show_area(warm).numbers[0].reference == 64.3

@@ -132,10 +132,10 @@ def test_blocks_agree_and_means_have_errors(tmp_path: Path, rng: np.random.Gener
     trajectory = written(frames, tmp_path / "a.xyz")
     one = helix_bonds(trajectory)
     backbone = backbone_of(trajectory.topology)
-    view = view_of(trajectory.topology, backbone.atoms)
+    view = view_of(trajectory, backbone.atoms)
     # what other processes get
     sent = pickle.loads(pickle.dumps((backbone.among(view.atoms), view)))
-    parts = [_count(trajectory.read(np.array([k]), atoms=view.atoms), *sent)[0] for k in range(30)]
+    parts = [_count(trajectory.read(np.array([k]), atoms=view.read), *sent)[0] for k in range(30)]
     assert one.energy.tolist() == np.concatenate(parts).tolist()
     assert len(np.unique(one.energy[:, 2])) > 2
     shown = show(trajectory, window_ps=0.5)

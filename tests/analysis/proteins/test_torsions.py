@@ -55,6 +55,11 @@ def test_torsion_of_given_atoms(tmp_path: Path) -> None:
     assert number(shown, ", t").value == pytest.approx(50.0)
     assert number(shown, "g+").value == pytest.approx(25.0)
     assert number(shown, "g-").value == pytest.approx(25.0)
+    slow = written([butane(angle) for angle in np.repeat([60.0, 65.0, 60.0, 65.0], 10)], tmp_path / "b.xyz")
+    rare = dihedral_populations.show_given(slow, atoms="0,1,2,3")
+    # never seen; forty independent frames would give 3.3 %, and these are four pieces of ten
+    assert number(rare, "g-").value == 0.0 and (number(rare, "g-").error or 0.0) > 5.0
+    assert number(rare, "g-").note == "never seen"
     curve = shown.panels[0].curves[0]
     assert curve.y.sum() * (curve.x[1] - curve.x[0]) == pytest.approx(1.0)
 

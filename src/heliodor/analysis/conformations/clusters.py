@@ -10,10 +10,11 @@ import ase
 import numpy as np
 from jaxtyping import Float, Int
 
-from heliodor.analysis.conformations.along import even_frames, mean_error, time_axis
+from heliodor.analysis.conformations.along import even_frames, time_axis
 from heliodor.analysis.conformations.solute import Solute, find_solute, in_one_piece, read_shapes
 from heliodor.analysis.conformations.superpose import rmsd_matrix
 from heliodor.analysis.show import Axis, Curve, Number, Panel, Shown
+from heliodor.analysis.statistics import SHORTEST, inefficiency, population
 from heliodor.errors import InputError, MissingExtraError
 from heliodor.topology import set_names
 from heliodor.trajectory.parallel import Progress
@@ -43,7 +44,8 @@ class Clusters:
         time: fs.
         label: group of each of these frames, from 0.
         population: fraction of these frames in each group.
-        error: standard errors of the populations, from the correlation along time; NaN with fewer than ten frames.
+        error: standard errors of the populations (`heliodor.analysis.statistics.population`, with the memory of the
+            group that remembers longest); NaN with fewer than ten frames.
         representative: frame of the trajectory with the smallest mean RMSD to its group.
         radius: Å, that mean RMSD.
         structures: the solute in these frames, whole.
@@ -109,21 +111,23 @@ def clusters(
     rank = np.empty(len(names), dtype=np.int64)
     rank[order] = np.arange(len(names))
     label = rank[np.searchsorted(names, found)]
-    middle, radius, population, error = [], [], [], []
+    long = len(label) >= SHORTEST
+    memory = max(inefficiency((label == c).astype(np.float64)) for c in range(len(names))) if long else 1.0
+    middle, radius, shares, error = [], [], [], []
     for c in range(len(names)):
         members = np.flatnonzero(label == c)
         mean = distance[np.ix_(members, members)].mean(1)
         middle.append(int(members[mean.argmin()]))
         radius.append(float(mean.min()))
-        share, doubt = mean_error((label == c).astype(np.float64))
-        population.append(share)
+        share, doubt = population(label == c, memory)
+        shares.append(share)
         error.append(float("nan") if doubt is None else doubt)
     representative = chosen[np.array(middle)]
     return Clusters(
         frames=chosen,
         time=trajectory.time[chosen],
         label=label,
-        population=np.array(population),
+        population=np.array(shares),
         error=np.array(error),
         representative=representative,
         radius=np.array(radius),
@@ -176,7 +180,11 @@ def show_clusters(
     notes = [
         f"{len(found.frames)} frames, evenly spaced; RMSD of heavy atoms, each pair superposed optimally; "
         f"{found.method}.",
-        "The representative of a group is the frame with the smallest mean RMSD to it. Groups are numbered by size.",
+        "The representative of a group is the frame with the smallest mean RMSD to it. Groups are numbered by size, "
+        "in each run by itself: the same number is another group in another run.",
+        "Errors of populations: the larger of that from the correlation along time and the binomial one of as many "
+        "independent frames as there are (by the correlation along time, and by the number of visits), two visits and "
+        "two absences added (Agresti and Coull, Am. Stat. 52, 119, 1998).",
     ]
     if found.silhouette < WEAK:
         notes.append(
@@ -187,7 +195,7 @@ def show_clusters(
         notes.append(f"Representatives, in the order of the groups, are in {write}.")
     x, axis = time_axis(found.time)
     shown = min(len(found.population), 20)
-    numbers = [Number("groups", float(len(found.population)), None, "", _quality(found.silhouette))]
+    numbers = [Number("groups", float(len(found.population)), None, "", _quality(found.silhouette), comparable=False)]
     numbers += [
         Number(
             f"population of group {c + 1}",
@@ -195,6 +203,7 @@ def show_clusters(
             None if np.isnan(found.error[c]) else 100.0 * float(found.error[c]),
             "%",
             f"representative: frame {int(found.representative[c])}; mean RMSD to it {found.radius[c]:.2f} Å",
+            comparable=False,
         )
         for c in range(shown)
     ]
@@ -293,7 +302,7 @@ def _affinity(distance: Float[np.ndarray, "F F"]) -> tuple[Int[np.ndarray, "F"],
 
 
 def _structure(trajectory: Trajectory, solute: Solute, frame: int) -> ase.Atoms:
-    block = trajectory.read(np.array([frame]), atoms=solute.atoms)
+    block = trajectory.read(np.array([frame]), atoms=solute.read)
     atoms = ase.Atoms(numbers=solute.topology.numbers, positions=in_one_piece(block, solute)[0])
     set_names(atoms, solute.topology)
     atoms.info |= {"frame": frame, "time_fs": float(block.time[0])}

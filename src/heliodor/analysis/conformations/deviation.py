@@ -58,7 +58,7 @@ def deviation(
     else:
         target, words = _target(trajectory, solute, reference), "the reference structure"
     parts = over_blocks(
-        trajectory, _of_block, solute, target, atoms=solute.atoms, progress=progress, processes=processes
+        trajectory, _of_block, solute, target, atoms=solute.read, progress=progress, processes=processes
     )
     return Deviation(trajectory.time, np.concatenate(list(parts)), len(solute.shape), words)
 

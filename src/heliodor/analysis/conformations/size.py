@@ -62,7 +62,7 @@ def size(
     solute = find_solute(trajectory, selection)
     pair = _ends_of(solute) if ends is None else _places(solute, ends)
     parts = list(
-        over_blocks(trajectory, _of_block, solute, pair, atoms=solute.atoms, progress=progress, processes=processes)
+        over_blocks(trajectory, _of_block, solute, pair, atoms=solute.read, progress=progress, processes=processes)
     )
     gyration, extent, between = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     name = "" if pair is None else " to ".join(solute.topology.label(k) for k in pair)

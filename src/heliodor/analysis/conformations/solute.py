@@ -10,9 +10,10 @@ from jaxtyping import Float, Int
 from heliodor.errors import InputError
 from heliodor.topology import Topology
 from heliodor.trajectory.block import Block
-from heliodor.trajectory.images import Tree, made_whole, minimum_image, tree_of
+from heliodor.trajectory.images import made_whole, minimum_image
+from heliodor.trajectory.pieces import Pieces, pieces_of
 from heliodor.trajectory.selection import is_protein, is_water, select
-from heliodor.trajectory.trajectory import Trajectory
+from heliodor.trajectory.trajectory import Trajectory, frames_per_block
 
 FEW = 4
 """A kind of molecule of which there are more is solvent."""
@@ -33,16 +34,19 @@ class Solute:
         topology: of these atoms.
         masses: amu.
         shape: indices among them of the atoms that are superposed: heavy ones, all if there are fewer than three.
-        tree: makes molecules whole.
-        lead: the largest molecule; the others are taken where they lie nearest to it.
+        pieces: makes molecules whole; in the first frame they lie where they are nearest to the largest.
     """
 
     atoms: Int[np.ndarray, "n"]
     topology: Topology
     masses: Float[np.ndarray, "n"]
     shape: Int[np.ndarray, "h"]
-    tree: Tree
-    lead: int
+    pieces: Pieces
+
+    @property
+    def read(self) -> Int[np.ndarray, "r"]:
+        """Indices in the trajectory of the atoms to read: those of the solute and what joins them."""
+        return self.pieces.read
 
     @property
     def formula(self) -> str:
@@ -111,46 +115,39 @@ def find_solute(trajectory: Trajectory, selection: str = "") -> Solute:
         topology=part,
         masses=trajectory.masses[atoms],
         shape=heavy if len(heavy) >= LEAST else np.arange(len(atoms)),
-        tree=tree_of(part),
-        lead=int(np.bincount(part.molecules).argmax()),
+        pieces=pieces_of(trajectory, atoms),
     )
     _check_finite(trajectory, found)
     return found
 
 
 def in_one_piece(block: Block, solute: Solute) -> Float[np.ndarray, "K n 3"]:
-    """Positions of the solute (Å), each molecule whole, all of them nearest to the largest.
+    """Positions of the solute (Å), each molecule whole, all of them beside each other as in the first frame.
 
     Args:
-        block: of the solute's atoms.
+        block: of the atoms that the solute reads.
     """
-    whole = made_whole(block.positions, block.cell, solute.tree)
-    molecules = solute.topology.molecules
-    if block.cell is None or molecules.max() == 0:
-        return whole
-    sizes = np.bincount(molecules)
-    belongs = np.eye(len(sizes))[molecules]
-    centres = np.einsum("nm,knc->kmc", belongs / sizes, whole)
-    apart = centres - centres[:, solute.lead, None]
-    return whole + (minimum_image(apart, block.cell) - apart)[:, molecules]
+    return solute.pieces.placed(block)
 
 
 def read_shapes(trajectory: Trajectory, solute: Solute, frames: Int[np.ndarray, "F"]) -> Float[np.ndarray, "F h 3"]:
     """Positions (Å) of the superposed atoms in some frames (ascending indices), read a part at a time."""
-    size = max(1, 32 * 2**20 // (24 * len(solute.atoms)))
+    size = frames_per_block(len(solute.read))
     parts = [
-        in_one_piece(trajectory.read(frames[k : k + size], atoms=solute.atoms), solute)[:, solute.shape]
+        in_one_piece(trajectory.read(frames[k : k + size], atoms=solute.read), solute)[:, solute.shape]
         for k in range(0, len(frames), size)
     ]
     return np.concatenate(parts)
 
 
 def _check_finite(trajectory: Trajectory, solute: Solute) -> None:
-    block = trajectory.read(np.array([0]), atoms=solute.atoms)
-    if block.cell is None or len(solute.topology.bonds) == 0:
+    pieces = solute.pieces
+    bonded = trajectory.topology.take(pieces.read).bonds
+    block = trajectory.read(np.array([0]), atoms=pieces.read)
+    if block.cell is None or len(bonded) == 0:
         return
-    placed = made_whole(block.positions, block.cell, solute.tree)
-    i, j = solute.topology.bonds.T
+    placed = made_whole(block.positions, block.cell, pieces.tree)
+    i, j = bonded.T
     bonds = placed[:, j] - placed[:, i]
     if np.abs(minimum_image(bonds, block.cell) - bonds).max() > 1.0:
         raise InputError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from heliodor.analysis.liquids.charges import show as show_charges
-from heliodor.analysis.liquids.conditions import partial
+from heliodor.analysis.liquids.conditions import PARTIAL
 from heliodor.analysis.liquids.density import show as show_density
 from heliodor.analysis.liquids.diffusion_show import show as show_diffusion
 from heliodor.analysis.liquids.dipoles_show import show as show_dipoles
@@ -32,8 +32,8 @@ def _unfit_rdf(trajectory: Trajectory) -> str | None:
 def _unfit_density(trajectory: Trajectory) -> str | None:
     if not trajectory.periodic:
         return "it is not periodic in all directions"
-    if partial(trajectory):
-        return "the file holds a part of the atoms; the log says the density"
+    if trajectory.partial:
+        return f"{PARTIAL}; the log says the density"
     return None
 
 
@@ -52,6 +52,8 @@ def _unfit_diffusion(trajectory: Trajectory) -> str | None:
 
 
 def _unfit_dipoles(trajectory: Trajectory) -> str | None:
+    if trajectory.partial:
+        return f"{PARTIAL}, and its molecules may be pieces"
     return None if "charges" in trajectory.holds else "it holds no charges"
 
 
@@ -63,6 +65,8 @@ def _unfit_charges(trajectory: Trajectory) -> str | None:
 def _unfit_vaporisation(trajectory: Trajectory) -> str | None:
     if not trajectory.periodic:
         return "it is not periodic in all directions: give the liquid, and the gas as an option"
+    if trajectory.partial:
+        return f"{PARTIAL}, and the log has the energy of all"
     if _molecules(trajectory) < 2:
         return "it holds a single molecule"
     if "energy" not in trajectory.holds and "potential_eV" not in trajectory.log:

@@ -55,12 +55,14 @@ class OfAtoms:
         quantity: of `QUANTITIES`.
         elements: by ascending atomic number.
         mean, spread: of each atom along time.
+        skipped: frames left out, whose values are no numbers.
     """
 
     quantity: str
     elements: tuple[OfElement, ...]
     mean: Float[np.ndarray, "N"]
     spread: Float[np.ndarray, "N"]
+    skipped: int = 0
 
 
 def atomic_statistics(
@@ -69,7 +71,8 @@ def atomic_statistics(
     """Means and distributions of "charges" or "hirshfeld_ratios".
 
     Raises:
-        InputError: the file does not hold it, values that are no numbers, frames that cannot be read.
+        InputError: the file does not hold it, values that are no numbers in all frames (in some: these are left out),
+            frames that cannot be read.
     """
     if quantity not in QUANTITIES:
         raise InputError(f"{quantity!r} is no quantity of atoms; known: {', '.join(QUANTITIES)}")
@@ -78,10 +81,14 @@ def atomic_statistics(
     members = [np.flatnonzero(numbers == z) for z in elements]
     histograms = [Histogram(WIDTH) for _ in elements]
     means: list[list[np.ndarray]] = [[] for _ in elements]
+    used = 0
     first, sums, squares = None, np.zeros(len(numbers)), np.zeros(len(numbers))
     for values in over_blocks(
         trajectory, _values, quantity, wanted=(quantity,), progress=progress, processes=processes
     ):
+        if not len(values):
+            continue
+        used += len(values)
         first = values[0] if first is None else first
         # about the first frame: squares of small numbers lose no digits
         sums += (values - first).sum(0)
@@ -89,24 +96,27 @@ def atomic_statistics(
         for histogram, mean, member in zip(histograms, means, members, strict=True):
             histogram.add(values[:, member])
             mean.append(values[:, member].mean(1))
-    assert first is not None
-    shift = sums / len(trajectory)
-    variance = np.maximum(squares / len(trajectory) - shift**2, 0.0)
+    if first is None:
+        raise InputError(f"{trajectory.path} holds {quantity.replace('_', ' ')} that are no numbers in all frames")
+    shift = sums / used
+    variance = np.maximum(squares / used - shift**2, 0.0)
     average = first + shift
     found = []
     for histogram, mean, member in zip(histograms, means, members, strict=True):
         spread = float(np.sqrt(variance[member].mean() + average[member].var()))
         symbol = str(trajectory.topology.symbols[member[0]])
         found.append(OfElement(symbol, len(member), np.concatenate(mean), spread, histogram.centres, histogram.density))
-    return OfAtoms(quantity, tuple(found), average, np.sqrt(variance))
+    return OfAtoms(quantity, tuple(found), average, np.sqrt(variance), len(trajectory) - used)
 
 
-def _values(block: Block, quantity: str) -> Float[np.ndarray, "K N"]:
+def _values(block: Block, quantity: str) -> Float[np.ndarray, "k N"]:
     values: np.ndarray = getattr(block, quantity)
-    if not np.isfinite(values).all():
-        bad = block.index[~np.isfinite(values).all(1)][0]
-        raise InputError(f"frame {bad} holds {quantity.replace('_', ' ')} that are no numbers")
-    return values
+    return values[np.isfinite(values).all(1)]
+
+
+def skipped_words(skipped: int, what: str) -> list[str]:
+    """A sentence about frames that were left out, if any were."""
+    return [f"{skipped} frame(s) with {what} that are no numbers are left out."] if skipped else []
 
 
 def _told(progress: Progress, before: int, total: int, done: int, _: int) -> None:
@@ -117,6 +127,7 @@ def show(trajectory: Trajectory, *, progress: Progress | None = None, processes:
     """Partial charges and Hirshfeld ratios by element: means and distributions; of each atom in a table."""
     held = [quantity for quantity in QUANTITIES if quantity in trajectory.holds]
     panels, numbers = [], []
+    notes: list[str] = []
     topology = trajectory.topology
     labels = np.array([topology.label(k) for k in range(len(topology))])
     table: dict[str, np.ndarray] = {"atom": np.arange(len(topology)), "label": labels}
@@ -128,6 +139,7 @@ def show(trajectory: Trajectory, *, progress: Progress | None = None, processes:
         if progress is not None:
             told = partial(_told, progress, number * frames, len(held) * frames)
         found = atomic_statistics(trajectory, quantity, progress=told, processes=processes)
+        notes += skipped_words(found.skipped, quantity.replace("_", " "))
         panels.append(
             Panel(
                 f"distribution of the {name} by element",
@@ -149,6 +161,7 @@ def show(trajectory: Trajectory, *, progress: Progress | None = None, processes:
         notes=(
             "Of all atoms of an element in all frames, as the model gave them along the run; a Hirshfeld ratio is the "
             "volume of an atom in its surroundings over that of the free atom. Spreads are standard deviations.",
+            *notes,
         ),
         tables={"atoms": table, **tables},
     )

@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from ase.data import atomic_masses
 from jaxtyping import Float, Int
 
+from heliodor.analysis.liquids.freedom import freedom_of
 from heliodor.topology import Topology
 from heliodor.trajectory.images import inverse
 from heliodor.trajectory.selection import is_water
 from heliodor.trajectory.trajectory import Trajectory
-from heliodor.units import BOLTZMANN, KINETIC
-
-SAMPLED = 50
-"""Frames whose velocities are looked at where nothing else says the temperature."""
+from heliodor.units import BOLTZMANN
 
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
@@ -55,13 +54,40 @@ def kinds_of(topology: Topology) -> tuple[Kind, ...]:
     return tuple(sorted(kinds, key=lambda kind: -kind.size * len(kind.molecules)))
 
 
+PARTIAL = "the file holds a part of the atoms that were simulated"
+"""What is said of files that cannot be used for that reason."""
+
+ODD_MASS = 1e-3
+"""Relative deviation of a mass from that of its element that counts."""
+
+
 def only_water(topology: Topology) -> bool:
     """Whether all atoms are of water molecules."""
     return bool(is_water(topology).all())
 
 
+def pure_water(trajectory: Trajectory) -> bool:
+    """Whether water alone was simulated; False where the file holds a part of what was."""
+    return not trajectory.partial and only_water(trajectory.topology)
+
+
+def other_masses(trajectory: Trajectory) -> list[str]:
+    """A sentence about masses that are not those of the elements, if there are any."""
+    usual = atomic_masses[trajectory.topology.numbers]
+    odd = int((np.abs(trajectory.masses - usual) > ODD_MASS * usual).sum())
+    if not odd:
+        return []
+    return [
+        f"The masses of {odd} atoms are not those of their elements (shifted to hydrogen, or isotopes): frequencies "
+        "and times are those of these masses and not those of nature."
+    ]
+
+
 def temperature_of(trajectory: Trajectory) -> float | None:
-    """K: the thermostat's; else the mean of the log; else of the velocities, 3N degrees of freedom; None if unknown."""
+    """K: the thermostat's; else the mean of the log; else of the velocities; None if unknown.
+
+    Velocities tell it only with their degrees of freedom: `freedom_of`.
+    """
     held = str(trajectory.settings.get("ensemble", "")).lower() in ("nvt", "npt")
     if held and trajectory.temperature is not None:
         return trajectory.temperature
@@ -69,21 +95,9 @@ def temperature_of(trajectory: Trajectory) -> float | None:
     if logged is not None and len(logged) and np.isfinite(logged).any():
         return float(np.nanmean(logged))
     if "velocities" in trajectory.holds:
-        stride = max(1, len(trajectory) // SAMPLED)
-        energies = [
-            np.einsum("n,kni,kni->k", trajectory.masses, block.velocities, block.velocities)
-            for block in trajectory.blocks(stride=stride, wanted=("velocities",))
-            if block.velocities is not None
-        ]
-        kinetic = KINETIC * float(np.concatenate(energies).mean())
-        return kinetic / (3.0 * trajectory.n_atoms * BOLTZMANN) or None
+        found = freedom_of(trajectory)
+        return None if found is None or not found.degrees else found.energy / (found.degrees * BOLTZMANN) or None
     return trajectory.temperature
-
-
-def partial(trajectory: Trajectory) -> bool:
-    """Whether the file holds a part of the atoms that were simulated."""
-    settings = trajectory.record.get("settings", {})
-    return isinstance(settings, dict) and settings.get("save_atoms", "all") not in ("all", None)
 
 
 def cells(trajectory: Trajectory) -> Float[np.ndarray, "T 3 3"]:

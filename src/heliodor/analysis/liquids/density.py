@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from heliodor.analysis.liquids import experiment
-from heliodor.analysis.liquids.conditions import cells, only_water, partial, temperature_of
+from heliodor.analysis.liquids.conditions import PARTIAL, cells, pure_water, temperature_of
 from heliodor.analysis.settling import Settling, settled
 from heliodor.analysis.show import Axis, Curve, Number, Panel, Shown
 from heliodor.analysis.statistics import SHORTEST
@@ -50,8 +50,8 @@ def density(trajectory: Trajectory) -> Density:
     """
     if not trajectory.periodic:
         raise InputError(f"{trajectory.path} is not periodic in all directions: it has no density")
-    if partial(trajectory):
-        raise InputError(f"{trajectory.path} holds a part of the atoms that were simulated: see the density in the log")
+    if trajectory.partial:
+        raise InputError(f"{trajectory.path}: {PARTIAL}: see the density in the log")
     volume = np.abs(np.linalg.det(cells(trajectory)))
     values = float(trajectory.masses.sum()) / volume / GRAM_PER_CM3
     time = 1e-3 * trajectory.time
@@ -66,7 +66,7 @@ def show(trajectory: Trajectory, *, progress: Progress | None = None, processes:
     found = density(trajectory)
     temperature = temperature_of(trajectory)
     known, note = None, ""
-    if only_water(trajectory.topology) and temperature is not None and experiment.is_liquid(temperature):
+    if pure_water(trajectory) and temperature is not None and experiment.is_liquid(temperature):
         known = experiment.water_density(temperature)
         note = f"water at {temperature:.0f} K and 1 bar: {experiment.KELL}"
     if progress is not None:

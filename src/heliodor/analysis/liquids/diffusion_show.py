@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from heliodor.analysis.liquids import experiment
-from heliodor.analysis.liquids.conditions import Kind, cubic, kinds_of, only_water, temperature_of
+from heliodor.analysis.liquids.conditions import (
+    PARTIAL,
+    Kind,
+    cubic,
+    kinds_of,
+    other_masses,
+    pure_water,
+    temperature_of,
+)
 from heliodor.analysis.liquids.diffusion import CM2_PER_S, Diffusion, finite_size_correction, self_diffusion
 from heliodor.analysis.liquids.paths import FRAMES, MOLECULES, Paths, all_of, follow
 from heliodor.analysis.show import Axis, Curve, Number, Panel, Shown
@@ -47,7 +55,7 @@ def show(
         end: of the straight line, such as "20 ps"; by default a tenth of the run and 50 ps at most.
         viscosity: in mPa s, for the correction; by default that of real water for water, and no correction else.
         temperature: in K, for the correction; by default that of the run.
-        drift_removed: subtract the motion of the whole system's centre of mass.
+        drift_removed: subtract the motion of the whole system's centre of mass (of files with all atoms).
     """
     topology = trajectory.topology
     wanted = None if molecules is None else all_of(topology, select(topology, molecules))
@@ -59,8 +67,8 @@ def show(
         (label, self_diffusion(paths, which=which, start=times["start"], end=times["end"]))
         for label, which in ([("selection", np.arange(len(paths.molecules)))] if wanted is not None else kinds)
     ]
-    water = only_water(topology)
-    notes = _notes(paths, found[0][1], len(trajectory), drift_removed)
+    water = pure_water(trajectory)
+    notes = _notes(paths, found[0][1], len(trajectory), trajectory.partial) + other_masses(trajectory)
     if trajectory.settings.get("thermostat") == "langevin":
         notes.append("The run had a Langevin thermostat, whose friction slows diffusion down: csvr or nve does not.")
     correction, said = _correction(paths, water, warm, viscosity)
@@ -165,13 +173,19 @@ def _numbers(
     return numbers
 
 
-def _notes(paths: Paths, item: Diffusion, frames: int, drift_removed: bool) -> list[str]:
+def _notes(paths: Paths, item: Diffusion, frames: int, partial: bool) -> list[str]:
     low, high = (1e-3 * edge for edge in item.window)
     notes = [
         f"D = slope/6 of a straight line from {low:.3g} to {high:.3g} ps through the mean square displacement of "
         f"centres of mass, all time origins; errors from {5} pieces of the run along three directions.",
-        "The motion of the whole system's centre of mass is " + ("subtracted." if drift_removed else "not subtracted."),
+        "The motion of the whole system's centre of mass is "
+        + ("subtracted." if paths.drift_removed else "not subtracted."),
     ]
+    if partial:
+        notes.append(
+            f"{PARTIAL[0].upper()}{PARTIAL[1:]}: the whole system's centre of mass is not known, and nothing is held "
+            "against measurements of pure liquids."
+        )
     if item.window[0] < CAGED:
         notes.append(
             f"The straight line begins before {1e-3 * CAGED:g} ps, where molecules still fly and rattle in their "

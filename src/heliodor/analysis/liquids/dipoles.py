@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from heliodor.analysis.liquids.conditions import Kind, kinds_of
+from heliodor.analysis.liquids.conditions import PARTIAL, Kind, kinds_of
 from heliodor.analysis.liquids.histogram import Histogram
 from heliodor.analysis.liquids.paths import centres_of_mass, per_molecule
 from heliodor.errors import InputError
@@ -48,14 +48,18 @@ class Moments:
 
 @dataclass(frozen=True, eq=False)
 class Dipoles:
-    """Of a trajectory of T frames.
+    """Of the T frames of a trajectory whose charges are numbers.
 
     Attributes:
+        index: of these frames.
+        skipped: how many others there are.
         time: fs.
         total: e·Å; of molecules in vacuum Σ q (r - centre of mass); of a periodic system the sum of its molecules'.
         kinds: molecules' dipoles, each about the molecule's centre of mass.
     """
 
+    index: Int[np.ndarray, "T"]
+    skipped: int
     time: Float[np.ndarray, "T"]
     total: Float[np.ndarray, "T 3"]
     kinds: tuple[Moments, ...]
@@ -77,8 +81,11 @@ def molecular_dipoles(
         stop: frames before this one; None for all.
 
     Raises:
-        InputError: no charges, bonds that run endlessly through a periodic cell, frames that cannot be read.
+        InputError: no charges, none that are numbers (frames without are skipped), a part of the atoms,
+            bonds that run endlessly through a periodic cell, frames that cannot be read.
     """
+    if trajectory.partial:
+        raise InputError(f"{trajectory.path}: {PARTIAL}, and dipoles need whole molecules")
     topology = trajectory.topology
     tree = tree_of(topology) if trajectory.pbc.any() else None
     if tree is not None:
@@ -87,8 +94,8 @@ def molecular_dipoles(
     histograms = [Histogram(WIDTH) for _ in kinds]
     means: list[list[np.ndarray]] = [[] for _ in kinds]
     sums = np.zeros((len(kinds), 3))
-    totals = []
-    for dipole, net, total in over_blocks(
+    totals, indices = [], []
+    for index, dipole, net, total in over_blocks(
         trajectory,
         _dipoles,
         topology,
@@ -100,12 +107,16 @@ def molecular_dipoles(
         processes=processes,
     ):
         totals.append(total)
+        indices.append(index)
         size = np.linalg.norm(dipole, axis=2) / DEBYE
         for k, kind in enumerate(kinds):
             mine = size[:, kind.molecules]
             histograms[k].add(mine)
             means[k].append(mine.mean(1))
             sums[k] += mine.size, np.square(mine).sum(), np.square(net[:, kind.molecules]).sum()
+    index = np.concatenate(indices)
+    if not len(index):
+        raise InputError(f"{trajectory.path} holds charges that are no numbers in all frames")
     moments = []
     for kind, histogram, mean, (count, squares, charges) in zip(kinds, histograms, means, sums, strict=True):
         series = np.concatenate(mean)
@@ -113,16 +124,24 @@ def molecular_dipoles(
         moments.append(
             Moments(kind, series, histogram.centres, histogram.density, spread, float(np.sqrt(charges / count)))
         )
-    return Dipoles(trajectory.time[:stop], np.concatenate(totals), tuple(moments))
+    time = trajectory.time[:stop]
+    return Dipoles(index, len(time) - len(index), time[index], np.concatenate(totals), tuple(moments))
 
 
 def _dipoles(
     block: Block, topology: Topology, masses: np.ndarray, tree: Tree | None
-) -> tuple[Float[np.ndarray, "K M 3"], Float[np.ndarray, "K M"], Float[np.ndarray, "K 3"]]:
+) -> tuple[Int[np.ndarray, "K"], Float[np.ndarray, "K M 3"], Float[np.ndarray, "K M"], Float[np.ndarray, "K 3"]]:
     assert block.charges is not None
-    if not np.isfinite(block.charges).all():
-        raise InputError(f"frame {block.index[0]} or one soon after it holds charges that are no numbers")
+    good = np.isfinite(block.charges).all(1)
+    if not good.all():
+        # as the first frame of a run that was continued
+        cell = None if block.cell is None else block.cell[good]
+        block = Block(block.index[good], block.time[good], block.positions[good], cell, charges=block.charges[good])
+    assert block.charges is not None
     molecules: Int[np.ndarray, "N"] = topology.molecules
+    if not len(block):
+        count = int(molecules.max()) + 1
+        return block.index, np.zeros((0, count, 3)), np.zeros((0, count)), np.zeros((0, 3))
     positions = block.positions if tree is None else made_whole(block.positions, block.cell, tree)
     centres = centres_of_mass(positions, molecules, masses)
     charges = block.charges[:, :, None]
@@ -132,7 +151,7 @@ def _dipoles(
     if tree is None:
         middle = masses @ positions / masses.sum()
         total = (charges * (positions - middle[:, None])).sum(1)
-    return dipole, net, total
+    return block.index, dipole, net, total
 
 
 def _check_ends(trajectory: Trajectory, tree: Tree) -> None:

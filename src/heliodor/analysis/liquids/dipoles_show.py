@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from heliodor.analysis.liquids.charges import skipped_words
 from heliodor.analysis.liquids.dipoles import Dipoles, Moments, molecular_dipoles
 from heliodor.analysis.show import Axis, Curve, Number, Panel, Shown
 from heliodor.analysis.statistics import mean_with_error
@@ -85,6 +86,7 @@ def _notes(trajectory: Trajectory, found: Dipoles, kinds: tuple[Moments, ...]) -
     ]
     if trajectory.pbc.any():
         notes.append("A periodic system has no dipole of its own; total_x_D ... in the table is the sum of molecules'.")
+    notes += skipped_words(found.skipped, "charges")
     if len(found.kinds) > len(kinds):
         notes.append(f"{len(found.kinds)} kinds of molecules, of which the {len(kinds)} with most atoms are shown.")
     return notes

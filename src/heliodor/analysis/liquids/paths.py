@@ -30,6 +30,7 @@ class Paths:
         molecules: indices of them.
         masses: amu.
         cell: Å, of each time; None without periodicity.
+        drift_removed: whether the motion of the whole system's centre of mass was subtracted.
     """
 
     interval: float
@@ -37,6 +38,7 @@ class Paths:
     molecules: Int[np.ndarray, "M"]
     masses: Float[np.ndarray, "M"]
     cell: Float[np.ndarray, "T 3 3"] | None
+    drift_removed: bool = True
 
 
 def follow(
@@ -54,7 +56,8 @@ def follow(
 
     Args:
         molecules: None for all; more than `MOLECULES` are thinned evenly.
-        drift_removed: subtract the motion of the whole system's centre of mass.
+        drift_removed: subtract the motion of the whole system's centre of mass; not done where the file holds a part
+            of the atoms, whose own centre moves by their diffusion.
 
     Raises:
         InputError: a single frame, uneven times, frames that cannot be read.
@@ -62,7 +65,8 @@ def follow(
     topology = trajectory.topology
     chosen = np.arange(int(topology.molecules.max()) + 1) if molecules is None else molecules
     chosen = chosen[np.linspace(0, len(chosen) - 1, min(len(chosen), MOLECULES)).astype(np.int64)]
-    continuous = bool(trajectory.settings)
+    drift_removed = drift_removed and not trajectory.partial
+    continuous = trajectory.continuous
     stride = -(-trajectory.even // FRAMES)
     tree = None if continuous or not trajectory.pbc.any() else tree_of(topology)
     centres, cell = [], []
@@ -97,6 +101,7 @@ def follow(
         molecules=chosen,
         masses=masses[chosen],
         cell=np.concatenate(cell) if cell else None,
+        drift_removed=drift_removed,
     )
 
 

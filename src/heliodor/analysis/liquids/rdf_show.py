@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from heliodor.analysis.liquids import experiment
-from heliodor.analysis.liquids.conditions import only_water, temperature_of
+from heliodor.analysis.liquids.conditions import PARTIAL, only_water, pure_water, temperature_of
 from heliodor.analysis.liquids.rdf import Radial, first_peak, radial_distributions, read_pairs, usual_pairs
 from heliodor.analysis.show import Axis, Curve, Number, Panel, Shown
 from heliodor.trajectory.parallel import Progress
@@ -47,7 +47,7 @@ def show(
         processes=processes,
     )
     temperature = temperature_of(trajectory)
-    compared = intermolecular and only_water(topology) and experiment.is_ambient(temperature)
+    compared = intermolecular and pure_water(trajectory) and experiment.is_ambient(temperature)
     panels, numbers = [], []
     tables = {}
     for item in found:
@@ -139,6 +139,8 @@ def _notes(trajectory: Trajectory, found: tuple[Radial, ...], compared: bool, te
         notes.append("Other molecules keep water out of a part of the cell: there, g(r) of water does not end at 1.")
     if compared:
         notes.append(f"Measured: {experiment.SOPER}. Nuclei there are quantum, which widens the O-H and H-H peaks.")
+    elif trajectory.partial:
+        notes.append(f"{PARTIAL[0].upper()}{PARTIAL[1:]}: it is not held against measurements of pure liquids.")
     elif only_water(trajectory.topology) and first.intermolecular:
         low, high = experiment.AMBIENT
         was = "unknown" if temperature is None else f"{temperature:.0f} K"

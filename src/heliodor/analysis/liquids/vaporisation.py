@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from heliodor.analysis.liquids.conditions import kinds_of, temperature_of
+from heliodor.analysis.liquids.conditions import PARTIAL, kinds_of, temperature_of
 from heliodor.analysis.settling import LATEST, Settling, settled
 from heliodor.analysis.show import Axis, Curve, Number, Panel, Shown
 from heliodor.analysis.statistics import SHORTEST, equilibrated, mean_with_error
@@ -125,6 +125,9 @@ def show(
     if not gas:
         raise InputError("give the run of one molecule in the gas: gas=molecule.h5")
     alone = [open_trajectory(Path(word.strip())) for word in gas.split(",") if word.strip()]
+    for run in (trajectory, *alone):
+        if run.partial:
+            raise InputError(f"{run.path}: {PARTIAL}, and energies are of all: a heat of vaporisation needs all atoms")
     kinds = kinds_of(trajectory.topology)
     if len(kinds) != 1:
         raise InputError(f"{trajectory.path} is a mixture of {len(kinds)} kinds of molecules: vaporise pure liquids")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from heliodor.analysis.membranes.area import show_area
-from heliodor.analysis.membranes.density import show_density
+from heliodor.analysis.membranes.density import show_density, unfit_density
 from heliodor.analysis.membranes.lipids import unfit
 from heliodor.analysis.membranes.order import show_order
 from heliodor.analysis.show import Analysis
@@ -20,7 +20,7 @@ ANALYSES: tuple[Analysis, ...] = (
         name="density_profile",
         title="Densities across the bilayer",
         about="Electron density along the bilayer's normal, its components, and the thickness D_HH.",
-        unfit=unfit,
+        unfit=unfit_density,
         show=show_density,
     ),
     Analysis(

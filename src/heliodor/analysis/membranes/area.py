@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from heliodor.analysis.conformations.along import mean_error, time_axis
 from heliodor.analysis.membranes.experiment import AREA, AREA_NOTE
 from heliodor.analysis.membranes.frame import axis_of, placed, tail_ends
-from heliodor.analysis.membranes.lipids import kinds_of
+from heliodor.analysis.membranes.lipids import comparison_note, kinds_of, unlike_measured
 from heliodor.analysis.show import Axis, Curve, Number, Panel, Shown
 from heliodor.errors import InputError
 from heliodor.trajectory.block import Block
@@ -29,7 +29,7 @@ class Area:
         per_lipid: Å², box area over the mean number of phospholipids of a leaflet, 2 A/L.
         flips: how often a phosphorus changed sides between two frames.
         lipids: names and numbers: "128 POPC".
-        popc: whether all are POPC.
+        popc: whether it can be held against measurements: POPC, water and ions alone, near 303 K if that is known.
     """
 
     time: Float[np.ndarray, "T"]
@@ -80,7 +80,7 @@ def area_per_lipid(
             "or another lattice vector leads out of it (axis a or b)"
         )
     names = ", ".join(f"{len(kind.molecules)} {kind.name}" for kind in kinds)
-    popc = all(kind.palmitoyl_oleoyl_choline for kind in kinds)
+    popc = unlike_measured(trajectory) is None
     return Area(trajectory.time, box, upper, lower, 2.0 * box / len(phosphorus), flips, names, popc)
 
 
@@ -122,6 +122,12 @@ def show_area(
             f"{found.lipids}. Box area in the plane of the bilayer over the mean number of phospholipids of its two "
             "leaflets; a lipid belongs to the side of the midplane on which its phosphorus is.",
             "Errors are standard errors of the mean from the correlation along time.",
+            *comparison_note(trajectory),
+            *(
+                ["The file holds a part of the atoms: the area is right if all lipids are."]
+                if trajectory.partial
+                else []
+            ),
         ),
         tables={
             "area": {

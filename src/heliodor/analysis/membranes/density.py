@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 
 from heliodor.analysis.membranes.experiment import THICKNESS, THICKNESS_NOTE
 from heliodor.analysis.membranes.frame import axis_of, placed, tail_ends
-from heliodor.analysis.membranes.lipids import kinds_of, phospholipids
+from heliodor.analysis.membranes.lipids import comparison_note, kinds_of, phospholipids, unfit, unlike_measured
 from heliodor.analysis.show import Axis, Curve, Number, Panel, Shown
 from heliodor.errors import InputError
 from heliodor.topology import Topology
@@ -27,6 +27,8 @@ PARTS = 10
 """Consecutive parts of a trajectory, from whose spread errors are taken."""
 
 COMPONENTS = ("all", "lipid", "water", "phosphorus", "other")
+
+PART = "the file holds a part of the atoms that were simulated, and the density is that of all"
 
 CORE = 5.0
 """Å from the midplane within which no headgroup is looked for."""
@@ -45,6 +47,7 @@ class Profile:
         thickness: Å, D_HH of the symmetric profile.
         thickness_error: Å, from the parts; None without.
         charges: whether partial charges were taken off.
+        skipped: frames that were left out because their charges are no numbers.
         width, smoothing: Å, of bins and of the Gaussian (standard deviation) under which maxima are looked for.
     """
 
@@ -58,6 +61,12 @@ class Profile:
     charges: bool
     width: float
     smoothing: float
+    skipped: int = 0
+
+
+def unfit_density(trajectory: Trajectory) -> str | None:
+    """Why there is no profile of it."""
+    return PART if trajectory.partial else unfit(trajectory)
 
 
 def density_profile(
@@ -79,8 +88,11 @@ def density_profile(
         charges: take the model's partial charges into account, where the trajectory holds them.
 
     Raises:
-        InputError: no bilayer; widths that are none.
+        InputError: no bilayer, a part of the atoms; widths that are none; charges that are no numbers in all frames
+            (frames where they are none are left out).
     """
+    if trajectory.partial:
+        raise InputError(f"{trajectory.path}: {PART}")
     if not (0.0 < width < 10.0 and 0.0 <= smoothing < 10.0):
         raise InputError(f"bins and smoothing must be widths of up to 10 Å, not {width!r} and {smoothing!r}")
     across = axis_of(axis)
@@ -90,7 +102,8 @@ def density_profile(
     used = charges and "charges" in trajectory.holds
     total = len(trajectory)
     counts, volumes = np.zeros((PARTS, 0, len(COMPONENTS))), np.zeros((PARTS, 0))
-    for some, volume in over_blocks(
+    frames = np.zeros(PARTS, dtype=np.int64)
+    for some, volume, here in over_blocks(
         trajectory,
         _of_block,
         across,
@@ -103,7 +116,10 @@ def density_profile(
         progress=progress,
         processes=processes,
     ):
-        counts, volumes = _added(counts, some), _added(volumes, volume)
+        counts, volumes, frames = _added(counts, some), _added(volumes, volume), frames + here
+    good = int(frames.sum())
+    if not good:
+        raise InputError(f"{trajectory.path} holds charges that are no numbers in all frames: use charges=false")
     volume = volumes.sum(0)
     whole = counts.sum(0) / np.maximum(volume, 1e-300)[:, None]
     half = len(volume) // 2
@@ -111,17 +127,25 @@ def density_profile(
     density = {name: whole[:, k] for k, name in enumerate(COMPONENTS)}
     thickness = d_hh(z, whole[:, 0], smoothing)
     error, thickness_error = np.full(len(z), np.nan), None
-    if total >= PARTS:
+    if (frames > 0).all():
         parts = counts[:, :, 0] / np.maximum(volumes, 1e-300)
         error = parts.std(0, ddof=1) / np.sqrt(PARTS)
         thick = np.array([d_hh(z, part, smoothing) for part in parts])
         thickness_error = float(thick.std(ddof=1) / np.sqrt(PARTS))
     symmetric = 0.5 * (whole[:, 0] + whole[::-1, 0])
-    return Profile(z, density, error, symmetric, volume / total, thickness, thickness_error, used, width, smoothing)
+    return Profile(
+        z, density, error, symmetric, volume / good, thickness, thickness_error, used, width, smoothing, total - good
+    )
 
 
 def d_hh(z: Float[np.ndarray, "Z"], density: Float[np.ndarray, "Z"], smoothing: float) -> float:
-    """Twice the height of the maximum of the symmetrised, smoothed profile beyond the core, by a parabola (Å)."""
+    """Twice the height of the maximum of the symmetrised, smoothed profile beyond the core, by a parabola (Å).
+
+    Raises:
+        InputError: densities that are no numbers, a box too thin.
+    """
+    if not np.isfinite(density).all():
+        raise InputError("the density is not a finite number everywhere: there is no thickness to be had")
     width = float(z[1] - z[0])
     even = 0.5 * (density + density[::-1])
     if smoothing > 0.0:
@@ -165,7 +189,7 @@ def show_density(
     found = density_profile(
         trajectory, axis, width=width, smoothing=smoothing, charges=charges, progress=progress, processes=processes
     )
-    popc = all(kind.palmitoyl_oleoyl_choline for kind in kinds_of(trajectory.topology))
+    popc = unlike_measured(trajectory) is None
 
     def drawn(values: Float[np.ndarray, "Z"]) -> Float[np.ndarray, "Z"]:
         return 0.5 * (values + values[::-1]) if symmetric else values
@@ -207,6 +231,8 @@ def show_density(
             + f" Bins of {width:g} Å; each frame about its own midplane, the mean height of the tails' last carbons.",
             f"D_HH: distance of the maxima, both leaflets averaged, smoothed by a Gaussian of {smoothing:g} Å; its "
             f"error is from {PARTS} consecutive parts of the trajectory.",
+            *([f"{found.skipped} frame(s) with charges that are no numbers are left out."] if found.skipped else []),
+            *comparison_note(trajectory),
         ),
         tables={
             "density_profile": {"z_A": found.z}
@@ -234,8 +260,8 @@ def _of_block(
     component: Int[np.ndarray, "N"],
     width: float,
     total: int,
-) -> tuple[Float[np.ndarray, "P Z C"], Float[np.ndarray, "P Z"]]:
-    """Electrons and volumes (Å³) in bins, summed over the frames of each part."""
+) -> tuple[Float[np.ndarray, "P Z C"], Float[np.ndarray, "P Z"], Int[np.ndarray, "P"]]:
+    """Electrons and volumes (Å³) in bins, summed over the frames of each part, and how many these are."""
     frame = placed(block, across, ends)
     half = int(np.ceil(0.5 * float(frame.period.max()) / width - 1e-9))
     counts = np.zeros((PARTS, 2 * half, len(COMPONENTS)))
@@ -243,8 +269,13 @@ def _of_block(
     edges = width * (np.arange(2 * half + 1) - half)
     heights = frame.heights(block.positions)
     bins = np.clip(np.floor(heights / width).astype(np.int64) + half, 0, 2 * half - 1)
+    frames = np.zeros(PARTS, dtype=np.int64)
     for k, index in enumerate(block.index.tolist()):
+        if block.charges is not None and not np.isfinite(block.charges[k]).all():
+            # as the first frame of a run that was continued
+            continue
         part = index * PARTS // total
+        frames[part] += 1
         electrons = numbers if block.charges is None else numbers - block.charges[k]
         place = bins[k] * len(COMPONENTS) + component
         table = np.bincount(place, weights=electrons, minlength=counts[part].size).reshape(2 * half, -1)
@@ -256,7 +287,7 @@ def _of_block(
         limit = 0.5 * float(frame.period[k])
         inside = np.clip(edges[1:], -limit, limit) - np.clip(edges[:-1], -limit, limit)
         volumes[part] += inside * float(frame.area[k])
-    return counts, volumes
+    return counts, volumes, frames
 
 
 def _added(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Int
 
 from heliodor.topology import Topology
-from heliodor.trajectory.selection import is_lipid
+from heliodor.trajectory.selection import is_ion, is_lipid, is_water
 from heliodor.trajectory.trajectory import Trajectory
 
 LEAST = 8
@@ -20,6 +20,9 @@ LEAST = 8
 
 MANY_CARBONS = 20
 """Of a molecule with one or two phosphorus atoms that is taken for a lipid whatever its name."""
+
+MEASURED = (295.0, 315.0)
+"""K, within which measurements at 300 and 303 K are shown."""
 
 SHORTEST = 6
 """Carbons of a chain that counts as a tail."""
@@ -82,6 +85,34 @@ def unfit(trajectory: Trajectory) -> str | None:
     if found < LEAST:
         return f"it holds {found} phospholipid(s): no bilayer"
     return None if trajectory.periodic else "it is not periodic, which a bilayer is"
+
+
+def unlike_measured(trajectory: Trajectory) -> str | None:
+    """Why it cannot be held against measurements of POPC near 300 K; None if it can.
+
+    POPC, water and ions alone, all of it in the file, at 295 to 315 K if the file says its temperature.
+    """
+    topology = trajectory.topology
+    popc = [kind.molecules for kind in kinds_of(topology) if kind.palmitoyl_oleoyl_choline]
+    if not popc:
+        return "it holds no POPC"
+    usual = np.isin(topology.molecules, np.concatenate(popc)) | is_water(topology) | is_ion(topology)
+    if not usual.all():
+        return "it holds other molecules than POPC, water and ions"
+    if trajectory.partial:
+        return "the file holds a part of the atoms, and what else was there is not known"
+    low, high = MEASURED
+    warm = trajectory.temperature
+    if warm is not None and not low <= warm <= high:
+        return f"it was run at {warm:.0f} K, and measurements are of 300 and 303 K"
+    return None
+
+
+def comparison_note(trajectory: Trajectory) -> list[str]:
+    """A sentence about why a bilayer with POPC is not held against measurements, if it is not."""
+    reason = unlike_measured(trajectory)
+    held = any(kind.palmitoyl_oleoyl_choline for kind in kinds_of(trajectory.topology))
+    return [f"Not held against measurements of POPC: {reason}."] if held and reason is not None else []
 
 
 def kinds_of(topology: Topology) -> tuple[Kind, ...]:

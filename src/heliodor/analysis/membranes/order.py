@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from heliodor.analysis.membranes.density import PARTS
 from heliodor.analysis.membranes.experiment import OLEOYL, ORDER_ERROR, PALMITOYL
 from heliodor.analysis.membranes.frame import axis_of, placed
-from heliodor.analysis.membranes.lipids import Kind, Tails, kinds_of
+from heliodor.analysis.membranes.lipids import Kind, Tails, comparison_note, kinds_of, unlike_measured
 from heliodor.analysis.show import Axis, Curve, Number, Panel, Shown
 from heliodor.errors import InputError
 from heliodor.trajectory.block import Block
@@ -34,7 +34,8 @@ class TailOrder:
         error: standard error: the larger of the one from the spread between lipids' own means and the one from ten
             parts of the trajectory (whose frames share the fluctuations of the whole bilayer).
         lipids: how many.
-        popc: whether it is a tail of POPC.
+        popc: whether it is a tail of POPC that can be held against measurements: no other molecules but water and
+            ions, near 300 K if that is known.
     """
 
     lipid: str
@@ -80,7 +81,8 @@ def order_parameters(
         sums = some if sums is None else [a + b for a, b in zip(sums, some, strict=True)]
         frames += count
     assert sums is not None
-    return tuple(_reduced(kind, tail, part, frames) for (kind, tail), part in zip(tails, sums, strict=True))
+    measured = unlike_measured(trajectory) is None
+    return tuple(_reduced(kind, tail, part, frames, measured) for (kind, tail), part in zip(tails, sums, strict=True))
 
 
 def show_order(
@@ -133,6 +135,7 @@ def show_order(
             "Experiment: Ferreira et al., Phys. Chem. Chem. Phys. 15, 1976 (2013), POPC at 300 K, ±0.02; it does not "
             "see signs, which are drawn as negative."
         )
+    notes += comparison_note(trajectory)
     return Shown(
         name="order",
         title="Order parameters of the tails",
@@ -163,7 +166,9 @@ def _of_block(
     return sums, np.bincount(part, minlength=PARTS).astype(np.float64)
 
 
-def _reduced(kind: Kind, tail: Tails, sums: Float[np.ndarray, "P L C"], frames: Float[np.ndarray, "P"]) -> TailOrder:
+def _reduced(
+    kind: Kind, tail: Tails, sums: Float[np.ndarray, "P L C"], frames: Float[np.ndarray, "P"], measured: bool
+) -> TailOrder:
     of_lipid = sums.sum(0) / frames.sum()
     lipids = len(of_lipid)
     error = of_lipid.std(0, ddof=1) / np.sqrt(lipids) if lipids > 1 else np.full(of_lipid.shape[1], np.nan)
@@ -177,5 +182,5 @@ def _reduced(kind: Kind, tail: Tails, sums: Float[np.ndarray, "P L C"], frames: 
         of_lipid.mean(0),
         error,
         lipids,
-        kind.palmitoyl_oleoyl_choline,
+        measured and kind.palmitoyl_oleoyl_choline,
     )

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from heliodor.errors import InputError
 from heliodor.topology import Topology
 from heliodor.trajectory.block import Block
-from heliodor.trajectory.images import Tree, made_whole, minimum_image, tree_of
+from heliodor.trajectory.pieces import Pieces, pieces_of
 from heliodor.trajectory.trajectory import Trajectory
 
 OXYGENS = ("O", "OT1", "OC1", "O1", "OT", "OXT")
@@ -203,32 +203,34 @@ class View:
     """What a function over blocks needs to have molecules in one piece.
 
     Attributes:
-        atoms: that are read, ascending.
-        tree: of the bonds among them.
-        anchors: an atom of each bonded piece among them; the others are brought near the first.
-        owner: [n] piece of each atom.
+        atoms: that are looked at, ascending.
+        pieces: puts them together; None where they are as they should be.
     """
 
     atoms: Int[np.ndarray, "n"]
-    tree: Tree
-    anchors: Int[np.ndarray, "m"]
-    owner: Int[np.ndarray, "n"]
+    pieces: Pieces | None = None
+
+    @property
+    def read(self) -> Int[np.ndarray, "r"]:
+        """Atoms that have to be read, ascending: those looked at and what joins them."""
+        return self.atoms if self.pieces is None else self.pieces.read
 
     def whole(self, block: Block) -> Float[np.ndarray, "K n 3"]:
-        """Positions with each piece whole and every piece at the image nearest to the first."""
-        positions = made_whole(block.positions, block.cell, self.tree)
-        if block.cell is None or len(self.anchors) < 2:
-            return positions
-        steps = positions[:, self.anchors] - positions[:, self.anchors[:1]]
-        moves = minimum_image(steps, block.cell) - steps
-        return positions + moves[:, self.owner]
+        """Positions of ``atoms``, chains in one piece and beside each other as in the first frame.
+
+        Args:
+            block: of the atoms to ``read``.
+        """
+        return block.positions if self.pieces is None else self.pieces.placed(block)
 
 
-def view_of(topology: Topology, atoms: Int[np.ndarray, "n"]) -> View:
-    """The `View` of some atoms (ascending)."""
-    part = topology.take(atoms)
-    owner = part.molecules
-    return View(atoms, tree_of(part), np.unique(owner, return_index=True)[1], owner)
+def view_of(trajectory: Trajectory, atoms: Int[np.ndarray, "n"]) -> View:
+    """The `View` of some atoms (ascending); reads the first frame.
+
+    Raises:
+        InputError: a frame that cannot be read.
+    """
+    return View(atoms, pieces_of(trajectory, atoms))
 
 
 def require(trajectory: Trajectory, backbone: Backbone) -> None:

@@ -16,7 +16,6 @@ from heliodor.analysis.show import Axis, Curve, Number, Panel, Shown
 from heliodor.errors import InputError
 from heliodor.topology import Topology
 from heliodor.trajectory.block import Block
-from heliodor.trajectory.images import Tree
 from heliodor.trajectory.parallel import Progress, over_blocks
 from heliodor.trajectory.trajectory import Trajectory
 
@@ -116,8 +115,8 @@ def deviation(
     if len(chosen) < 3:
         raise InputError(f"{trajectory.path}: {len(chosen)} atoms cannot be superposed, three are the least")
     every = np.union1d(chosen, backbone.atoms)
-    view = view_of(topology, every)
-    first = view.whole(trajectory.read(np.array([0]), atoms=every))[0]
+    view = view_of(trajectory, every)
+    first = view.whole(trajectory.read(np.array([0]), atoms=view.read))[0]
     inside = np.searchsorted(every, chosen)
     fixed = _matched(reference, topology, backbone, chosen, owner) if reference else first[inside]
     parts_of = _segments(segments, backbone, owner, first, backbone.among(every))
@@ -134,7 +133,7 @@ def deviation(
         [rows[k] for k in kept],
         fit == "segment",
         stride=stride,
-        atoms=every,
+        atoms=view.read,
         progress=progress,
         processes=processes,
     )
@@ -195,8 +194,7 @@ def _segments(
     if len(chains) > 1:
         found += [(f"chain {chain}", np.flatnonzero(backbone.chains == chain)) for chain in chains]
     block = Block(np.array([0]), np.zeros(1), first[None])
-    atoms = np.arange(len(first))
-    view = View(atoms, Tree(()), np.zeros(1, dtype=np.int64), np.zeros(len(first), dtype=np.int64))
+    view = View(np.arange(len(first)))
     letters = np.array(list(turns.LETTERS))[turns.letters(block, inside, view)[0]]
     names = {"H": "helix", "G": "3₁₀ helix", "I": "π helix", "E": "strand"}
     start = 0

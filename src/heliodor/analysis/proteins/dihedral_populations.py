@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from heliodor.analysis.proteins.series import mean_of, thinned
+from heliodor.analysis.proteins.series import POPULATIONS, memory_of, share_of, thinned, trust
 from heliodor.analysis.proteins.torsions import (
     GREEK,
     KINDS,
@@ -102,11 +102,12 @@ def _shown(
         panels.append(_histogram(series, columns, torsions, word, bins))
         if kind in ("phi", "psi"):
             continue
+        memories = [memory_of(series[:, column]) for column in columns]
         states = BONDS if kind == "omega" else ROTAMERS
         for state, (low, high) in states.items():
             inside = within(series[:, columns], low, high)
-            each = [mean_of(inside[:, k].astype(float)) for k in range(len(columns))]
-            for column, (fraction, error, few) in zip(columns, each, strict=True):
+            mean, doubt, few, each = share_of(inside, memories)
+            for column, (fraction, error), memory in zip(columns, each, memories, strict=True):
                 label = torsions.labels[column]
                 rows["torsion"].append(label)
                 rows["mean_deg"].append(float(circular_mean(series[:, column])))
@@ -115,16 +116,18 @@ def _shown(
                 rows["error"].append(np.nan if error is None else error)
                 if len(columns) <= FEW:
                     wide = None if error is None else 100.0 * error
-                    numbers.append(Number(f"{label}, {state}", 100.0 * fraction, wide, "%", few.strip(", ")))
+                    said = "never seen" if fraction == 0.0 else trust(len(series) / memory)
+                    numbers.append(Number(f"{label}, {state}", 100.0 * fraction, wide, "%", said))
             if len(columns) > FEW:
-                mean, error, few = mean_of(100.0 * inside.mean(1))
-                numbers.append(Number(f"{word} {state}, all residues", mean, error, "%", few.strip(", ")))
+                wide = None if doubt is None else 100.0 * doubt
+                numbers.append(Number(f"{word} {state}, all residues", 100.0 * mean, wide, "%", few.strip(", ")))
     every, told = thinned(len(series), len(torsions), KEPT)
     along = {"time_ps": trajectory.time[::stride][every] / 1000.0}
     along |= {f"{label.replace(' ', '_')}_deg": series[every, k] for k, label in enumerate(torsions.labels)}
     notes = (
         "Rotamers: g+ 0° to 120°, t 120° to 240°, g- -120° to 0°; ω is trans beyond 90° and cis within, and belongs to "
         "the bond before its residue; χ after IUPAC-IUB, J. Mol. Biol. 52, 1 (1970).",
+        POPULATIONS,
         *told,
     )
     tables: dict[str, dict[str, np.ndarray]] = {f"{name}_series": along}

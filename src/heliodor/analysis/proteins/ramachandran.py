@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from heliodor.analysis.proteins.backbone import backbone_of, dihedrals, missing, require
 from heliodor.analysis.proteins.reference import read_reference
-from heliodor.analysis.proteins.series import mean_of, thinned
+from heliodor.analysis.proteins.series import POPULATIONS, memory_of, share_of, thinned
 from heliodor.analysis.proteins.torsions import Torsions, circular_mean, protein_torsions, torsion_series, within
 from heliodor.analysis.show import Axis, Curve, Heat, Number, Panel, Shown
 from heliodor.errors import InputError
@@ -171,6 +171,7 @@ def show(
         f"Ideal structures (φ, ψ): {'; '.join(f'{name} {x:g}, {y:g}' for name, (x, y) in POINTS.items())} (IUPAC-IUB, "
         "J. Mol. Biol. 52, 1, 1970; C7eq and C7ax of the alanine dipeptide: Head-Gordon et al., J. Am. Chem. Soc. 113, "
         "5989, 1991).",
+        POPULATIONS,
         *told,
     ]
     tables = {"ramachandran_residues": residues, "ramachandran_series": series}
@@ -214,12 +215,14 @@ def _scatter(angles: Angles) -> Curve:
 
 def _populations(angles: Angles) -> tuple[list[Number], dict[str, np.ndarray]]:
     numbers, columns = [], {}
+    residues = range(len(angles.labels))
+    memories = [max(memory_of(angles.phi[:, r]), memory_of(angles.psi[:, r])) for r in residues]
     for name in REGIONS:
         inside = angles.region(name)
-        mean, error, few = mean_of(100.0 * inside.mean(1))
-        numbers.append(Number(f"residues in {name}", mean, error, "%", few.strip(", ")))
+        mean, error, few, each = share_of(inside, memories)
+        wide = None if error is None else 100.0 * error
+        numbers.append(Number(f"residues in {name}", 100.0 * mean, wide, "%", few.strip(", ")))
         word = {"α": "alpha", "β": "beta", "φ > 0": "positive_phi"}.get(name, name)
-        each = [mean_of(inside[:, r].astype(float)) for r in range(inside.shape[1])]
         columns[f"fraction_{word}"] = np.array([one[0] for one in each])
         columns[f"error_{word}"] = np.array([np.nan if one[1] is None else one[1] for one in each])
     return numbers, columns

@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from heliodor.analysis.proteins import turns
 from heliodor.analysis.proteins.backbone import Backbone, View, backbone_of, require, view_of
-from heliodor.analysis.proteins.series import mean_of, time_axis
+from heliodor.analysis.proteins.series import longest_memory, share_of, time_axis
 from heliodor.analysis.show import Axis, Heat, Number, Panel, Shown
 from heliodor.errors import InputError
 from heliodor.trajectory.block import Block
@@ -93,7 +93,7 @@ def secondary_structure(
         backbone = _whole_residues(backbone, trajectory)
     if method == "stride" and which("stride") is None:
         raise InputError("the program 'stride' is not on the PATH: take method 'stride-like', or install it")
-    view = view_of(trajectory.topology, backbone.atoms)
+    view = view_of(trajectory, backbone.atoms)
     inside = backbone.among(view.atoms)
     parts = over_blocks(
         trajectory,
@@ -101,7 +101,7 @@ def secondary_structure(
         inside,
         view,
         stride=stride,
-        atoms=view.atoms,
+        atoms=view.read,
         memory=MEMORY,
         progress=progress,
         processes=processes,
@@ -211,11 +211,13 @@ def show(
         found = secondary_structure(trajectory, way, stride=stride, progress=progress, processes=processes)
         title = {"dssp": "DSSP", "stride-like": "STRIDE-like", "stride": "STRIDE"}[way]
         panels.append(_map(found, f"Secondary structure, {title}"))
+        memories = [longest_memory([of == letter for letter in np.unique(of)]) for of in found.letters.T]
         for letter, word in KINDS:
-            share = 100.0 * found.fraction(letter)
-            if share.any():
-                mean, error, few = mean_of(share)
-                numbers.append(Number(f"{word} ({letter}), {title}", mean, error, "%", f"of residues{few}"))
+            inside = found.letters == letter
+            if inside.any():
+                mean, error, few, _ = share_of(inside, memories)
+                wide = None if error is None else 100.0 * error
+                numbers.append(Number(f"{word} ({letter}), {title}", 100.0 * mean, wide, "%", f"of residues{few}"))
         name = way.replace("-", "_")
         tables[f"secondary_structure_{name}"] = {
             "time_ps": found.time / 1000.0,

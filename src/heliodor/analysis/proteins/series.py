@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from heliodor.analysis.show import Axis
-from heliodor.analysis.statistics import SHORTEST, correlated_mean, mean_with_error
+from heliodor.analysis.statistics import SHORTEST, correlated_mean, inefficiency, mean_with_error, population
 
 LONG = 1e7
 """fs; longer trajectories are shown in ns."""
+
+POPULATIONS = (
+    "Errors of populations: the larger of that from the correlation along time and the binomial one of as many "
+    "independent samples as there are (by the correlation of the angles and of the state, and by the number of its "
+    "visits), two visits and two absences added (Agresti and Coull, Am. Stat. 52, 119, 1998); so a state never seen "
+    "has one too. States that a run is too short to reach are beyond all of them."
+)
+"""What is said of errors of populations."""
 
 FEW = 20.0
 """Independent samples below which an error is doubtful (`correlated_mean`)."""
@@ -29,6 +39,52 @@ def mean_of(series: np.ndarray) -> tuple[float, float | None, str]:
     mean, error = mean_with_error(series)
     few = f", error from {found.effective:.0f} independent samples" if found.effective < FEW else ""
     return mean, error, few
+
+
+def memory_of(angles: np.ndarray) -> float:
+    """Samples per independent sample of an angle in degrees [T]: of its sine or cosine, whichever remembers longer."""
+    if len(angles) < SHORTEST:
+        return 1.0
+    radians = np.radians(angles.astype(np.float64))
+    return max(inefficiency(np.sin(radians)), inefficiency(np.cos(radians)))
+
+
+def longest_memory(states: Sequence[np.ndarray]) -> float:
+    """Samples per independent sample of those of several series [T] of 0 and 1 that remember longest."""
+    if not states or len(states[0]) < SHORTEST:
+        return 1.0
+    return max(inefficiency(np.asarray(state, dtype=np.float64)) for state in states)
+
+
+def share_of(
+    inside: Bool[np.ndarray, "T R"], memories: Sequence[float]
+) -> tuple[float, float | None, str, list[tuple[float, float | None]]]:
+    """Population of a state averaged over R residues, its error, words on how far to trust it; and each residue's.
+
+    The error is the larger of that of the average's own series and that of residues that do not know of each other.
+
+    Args:
+        memories: samples per independent sample of each residue (`heliodor.analysis.statistics.population`).
+    """
+    each = [population(inside[:, r], memories[r]) for r in range(inside.shape[1])]
+    if inside.shape[1] == 1:
+        mean, error = each[0]
+    else:
+        mean, error = mean_with_error(inside.mean(1))
+        if error is not None:
+            apart = np.array([0.0 if one[1] is None else one[1] for one in each])
+            error = max(error, float(np.sqrt(np.square(apart).sum())) / len(each))
+    if error is None:
+        return mean, None, "", each
+    if not inside.any():
+        return mean, error, ", never seen", each
+    words = trust(len(inside) / max(1.0, *memories))
+    return mean, error, f", {words}" if words else "", each
+
+
+def trust(samples: float) -> str:
+    """Words on an error from so many independent samples, where these are few."""
+    return f"error from {samples:.0f} independent samples" if samples < FEW else ""
 
 
 def running_mean(

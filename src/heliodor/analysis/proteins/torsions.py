@@ -168,10 +168,10 @@ def torsion_series(
         return np.zeros((len(trajectory.time[::stride]), 0), dtype=np.float32)
     atoms = np.unique(torsions.quads)
     # neighbours along the chain keep a molecule in one piece
-    view = view_of(trajectory.topology, atoms)
+    view = view_of(trajectory, atoms)
     quads = np.searchsorted(atoms, torsions.quads)
     run = partial(over_blocks, trajectory, _angles, quads, view)
-    parts = run(stride=stride, atoms=atoms, progress=progress, processes=processes)
+    parts = run(stride=stride, atoms=view.read, progress=progress, processes=processes)
     return np.concatenate(list(parts))
 
 

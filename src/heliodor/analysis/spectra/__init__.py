@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from heliodor.analysis.liquids.conditions import PARTIAL
 from heliodor.analysis.show import Analysis
 from heliodor.analysis.spectra.infrared import show as show_infrared
 from heliodor.analysis.spectra.sampling import too_coarse
@@ -17,6 +18,8 @@ def _no_velocities(trajectory: Trajectory) -> str | None:
 
 
 def _no_dipole(trajectory: Trajectory) -> str | None:
+    if trajectory.partial:
+        return f"{PARTIAL}, and the dipole is that of all"
     return too_coarse(trajectory) if "charges" in trajectory.holds else "it holds no charges"
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Int
 
-from heliodor.analysis.liquids.conditions import kinds_of, temperature_of
+from heliodor.analysis.liquids.conditions import kinds_of, other_masses, temperature_of
 from heliodor.analysis.liquids.dipoles import Dipoles, molecular_dipoles
 from heliodor.analysis.show import Axis, Curve, Number, Panel, Shown
-from heliodor.analysis.spectra.sampling import fastest, folding, usual_resolution
+from heliodor.analysis.spectra.sampling import FEWEST, fastest, folding, usual_resolution
 from heliodor.analysis.spectra.welch import Spectrum, absorption, integral
 from heliodor.errors import InputError
 from heliodor.trajectory.parallel import Progress
@@ -35,22 +36,38 @@ def infrared_spectrum(
 
     The dipole is that of `molecular_dipoles`: charges of each frame times positions, so that flux of charge along bonds
     counts; of periodic systems the sum of the molecules' own. Formula and quantum correction are those of
-    `heliodor.analysis.dielectric`, where other models can be asked for the dipoles of a trajectory.
+    `heliodor.analysis.dielectric`, where other models can be asked for the dipoles of a trajectory. Where charges of
+    some frames are no numbers, the longest stretch without such frames is used.
 
     Args:
         temperature: K; None for that of the run.
         resolution: cm⁻¹; None: 10, coarser for short runs.
 
     Raises:
-        InputError: no charges, endless networks, an unknown temperature, too few or uneven frames.
+        InputError: no charges, a part of the atoms, endless networks, an unknown temperature, too few or uneven
+            frames.
     """
     warm = temperature_of(trajectory) if temperature is None else temperature
     if warm is None:
         raise InputError("the temperature of the run is not known: give temperature=")
     interval, frames = trajectory.interval, trajectory.even
-    width = usual_resolution(frames - 1, interval) if resolution is None else resolution
     dipoles = molecular_dipoles(trajectory, stop=frames, progress=progress, processes=processes)
-    return absorption(dipoles.total, interval, warm, width), dipoles
+    stretch = longest(dipoles.index)
+    count = stretch.stop - stretch.start
+    if count < FEWEST:
+        raise InputError(
+            f"{trajectory.path}: {dipoles.skipped} of {frames} frames hold charges that are no numbers, and the "
+            f"longest stretch without is of {count} frames: {FEWEST} are the least for a spectrum"
+        )
+    width = usual_resolution(count - 1, interval) if resolution is None else resolution
+    return absorption(dipoles.total[stretch], interval, warm, width), dipoles
+
+
+def longest(index: Int[np.ndarray, "T"]) -> slice:
+    """Of ascending numbers, the longest piece that ascends one by one."""
+    edges = np.concatenate([[0], np.flatnonzero(np.diff(index) != 1) + 1, [len(index)]])
+    k = int(np.diff(edges).argmax())
+    return slice(int(edges[k]), int(edges[k + 1]))
 
 
 def show(
@@ -104,6 +121,12 @@ def _notes(trajectory: Trajectory, spectrum: Spectrum, dipoles: Dipoles) -> list
         f"nuclei, harmonic quantum correction; {blocks} under a Hann window, no other smoothing. The area of a line is "
         "its infrared intensity in km/mol.",
     ]
+    if dipoles.skipped:
+        used = dipoles.index[longest(dipoles.index)]
+        notes.append(
+            f"{dipoles.skipped} frame(s) hold charges that are no numbers; the spectrum is of the longest stretch "
+            f"without such, frames {used[0]} to {used[-1]}."
+        )
     if spectrum.blocks == 1:
         notes.append("A single block: no error is given, and much of the structure in the lines is noise.")
     if trajectory.pbc.any():
@@ -115,4 +138,4 @@ def _notes(trajectory: Trajectory, spectrum: Spectrum, dipoles: Dipoles) -> list
             if item.charge > FLOWS:
                 what = "an ion, whose motion is missing" if item.charge > CHARGED else "so far charge flows between"
                 notes.append(f"Net charge of {item.kind.label}: {item.charge:.2f} e (root mean square): {what}.")
-    return notes + folding(trajectory)
+    return notes + other_masses(trajectory) + folding(trajectory)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from heliodor.analysis.liquids.conditions import only_water
+from heliodor.analysis.liquids.freedom import constraints_of
 from heliodor.analysis.spectra.welch import LIGHT, reached
 from heliodor.errors import InputError
 from heliodor.trajectory.trajectory import Trajectory
@@ -39,8 +40,7 @@ def nyquist(interval: float) -> float:
 def fastest(trajectory: Trajectory) -> float:
     """cm⁻¹ above which the system has no vibrations, by its bonds and the constraints of the run."""
     topology = trajectory.topology
-    settings = trajectory.record.get("settings", {})
-    rigid = settings.get("constraints", "none") if isinstance(settings, dict) else "none"
+    rigid = constraints_of(trajectory)
     if len(topology.bonds) == 0 or (rigid in ("h-bonds", "water") and only_water(topology)):
         return LOOSE
     hydrogens = bool((topology.numbers[topology.bonds] == 1).any())

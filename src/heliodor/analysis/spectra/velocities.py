@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from heliodor.analysis.liquids.freedom import constraints_of, freedom_of
 from heliodor.analysis.spectra.sampling import usual_resolution
 from heliodor.analysis.spectra.welch import block_length, grid, integral, reached, restored, windowed_power
 from heliodor.errors import InputError
@@ -17,7 +18,7 @@ from heliodor.trajectory.block import Block
 from heliodor.trajectory.images import minimum_image
 from heliodor.trajectory.parallel import Progress, over_blocks
 from heliodor.trajectory.selection import select
-from heliodor.trajectory.trajectory import Trajectory
+from heliodor.trajectory.trajectory import LEAST_ATOMS, Trajectory
 from heliodor.units import BOLTZMANN, KINETIC
 
 ATOMS = 3000
@@ -50,12 +51,15 @@ class VelocityPower:
     Attributes:
         wavenumber: cm⁻¹, from zero to the Nyquist limit.
         groups: names.
-        weighted: modes per cm⁻¹, each atom's share weighted with its mass; the integral of the sum over groups is 3N.
-            In equilibrium without constraints a group of n atoms has 3n.
+        weighted: modes per cm⁻¹, each atom's share weighted with its mass; the integral of the sum over groups is
+            `modes`. In equilibrium without constraints a group of n atoms has 3n.
         weighted_error: standard error over the blocks; not a number with fewer than two.
         plain: likewise, each atom's velocity counting alike, scaled to the same integral.
         plain_error: of it.
-        temperature: K; of the velocities, with 3N degrees of freedom.
+        temperature: K; of the velocities, with as many degrees of freedom as `modes`; not a number where these could
+            not be counted.
+        modes: 3N, less the distances that are held and the frozen atoms (`freedom_of`).
+        counted: whether these could be counted; if not, `modes` is 3N although there were constraints.
         resolution: cm⁻¹; full width at half maximum of an infinitely sharp line (Hann window).
         blocks: how many were averaged.
         atoms: N.
@@ -70,6 +74,8 @@ class VelocityPower:
     plain: Float[np.ndarray, "P G"]
     plain_error: Float[np.ndarray, "P G"]
     temperature: float
+    modes: int
+    counted: bool
     resolution: float
     blocks: int
     atoms: int
@@ -162,7 +168,7 @@ def velocity_power(
                 stop=frames,
                 atoms=part,
                 wanted=() if differences else ("velocities",),
-                memory=24 * len(part) * (length + extra),
+                memory=24 * max(len(part), LEAST_ATOMS) * (length + extra),
                 progress=told,
                 # no block may be cut smaller to keep more processes busy
                 processes=max(1, min(processes, count // 2)),
@@ -174,7 +180,10 @@ def velocity_power(
     areas = integral(means.sum(1), wavenumber)
     if not (areas > 0.0).all():
         raise InputError(f"{trajectory.path}: nothing moves, and there is no spectrum")
-    scale = (3.0 * total / areas)[:, None, None]
+    every = np.concatenate([group.atoms for group in groups])
+    known = _modes(trajectory, every)
+    modes = 3 * total if known is None else known
+    scale = (modes / areas)[:, None, None]
     errors = power.std(1, ddof=1) / math.sqrt(count) if count > 1 else np.full(means.shape, np.nan)
     means, errors = scale * means, scale * errors
     # Σ m <v²> is the integral of the two-sided power over frequency
@@ -186,13 +195,27 @@ def velocity_power(
         weighted_error=errors[1],
         plain=means[0],
         plain_error=errors[0],
-        temperature=float(2.0 * kinetic / (3.0 * total * BOLTZMANN)),
+        temperature=math.nan if known is None else float(2.0 * kinetic / (modes * BOLTZMANN)),
+        modes=modes,
+        counted=known is not None,
         resolution=reached(length, interval),
         blocks=count,
         atoms=total,
         used=len(used),
         differences=differences,
     )
+
+
+def _modes(trajectory: Trajectory, atoms: Int[np.ndarray, "n"]) -> int | None:
+    """Degrees of freedom of some atoms; None where constraints are known of and cannot be counted."""
+    found = freedom_of(trajectory) if "velocities" in trajectory.holds else None
+    if found is None:
+        return None if constraints_of(trajectory) != "none" else 3 * len(atoms)
+    inside = np.isin(found.held, atoms)
+    if (inside.any(1) & ~inside.all(1)).any():
+        return None
+    # nothing moves at all: said elsewhere
+    return max(1, 3 * len(atoms) - int(inside.all(1).sum()) - 3 * int(np.isin(found.frozen, atoms).sum()))
 
 
 def _shifted(progress: Progress, done: int, total: int) -> Progress:

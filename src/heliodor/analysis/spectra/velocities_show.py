@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from heliodor.analysis.liquids.conditions import PARTIAL, other_masses
 from heliodor.analysis.show import Axis, Curve, Number, Panel, Shown
 from heliodor.analysis.spectra.sampling import fastest, folding
 from heliodor.analysis.spectra.velocities import ATOMS, VelocityPower, by_element, read_groups, velocity_power
@@ -73,7 +74,7 @@ def show(
             ),
         ),
         numbers=(
-            Number("temperature of the velocities", found.temperature, None, "K", "3N degrees of freedom"),
+            Number("temperature of the velocities", found.temperature, None, "K", _freedom(found)),
             *(
                 Number(f"share of {name}", float(area / areas.sum()), None, "", "of the mass-weighted area")
                 for name, area in zip(found.groups, areas, strict=True)
@@ -89,12 +90,35 @@ def _notes(trajectory: Trajectory, found: VelocityPower) -> list[str]:
     notes = [
         f"Fourier transform of the velocity autocorrelation, from {blocks} under a Hann window, which makes a sharp "
         f"line {found.resolution:.3g} cm⁻¹ wide; no other smoothing. Classical nuclei, no quantum correction.",
-        f"Weighted with masses its area is 3N = {3 * found.atoms} modes; the plain one is scaled to the same area.",
+        _area(found) + "; the plain one is scaled to the same area.",
     ]
+    if trajectory.partial:
+        notes.append(f"{PARTIAL[0].upper()}{PARTIAL[1:]}: the spectrum is of these.")
     if found.differences:
         notes.append("The file holds no velocities: they are differences of positions, their damping divided out.")
     if found.used < found.atoms:
         notes.append(f"{found.used} of {found.atoms} atoms are used, evenly spaced, and stand for the others.")
     if found.blocks == 1:
         notes.append("A single block: no error is given, and much of the structure in the lines is noise.")
-    return notes + folding(trajectory)
+    return notes + other_masses(trajectory) + folding(trajectory)
+
+
+def _freedom(found: VelocityPower) -> str:
+    if not found.counted:
+        return "not known: there were constraints, which could not be counted"
+    return "3N degrees of freedom" if found.modes == 3 * found.atoms else f"{found.modes} degrees of freedom"
+
+
+def _area(found: VelocityPower) -> str:
+    whole = 3 * found.atoms
+    if not found.counted:
+        return (
+            f"Weighted with masses its area was set to 3N = {whole}, although constraints that could not be counted "
+            "leave fewer modes"
+        )
+    if found.modes == whole:
+        return f"Weighted with masses its area is 3N = {whole} modes"
+    return (
+        f"Weighted with masses its area is {found.modes} modes: 3N = {whole} less the bonds that were held and the "
+        "atoms that were frozen"
+    )

@@ -45,6 +45,7 @@ def liquid(
     as_json: Json = False,
 ) -> None:
     """A box of a pure or mixed liquid at a density, packed at random by PACKMOL."""
+    from heliodor.errors import InputError
     from heliodor.prepare.check import refuse_unfit
     from heliodor.prepare.liquids import liquid as build
     from heliodor.prepare.liquids import parse_component
@@ -52,6 +53,9 @@ def liquid(
     from heliodor.prepare.solvate import parse_box
 
     parts = [parse_component(word) for word in components]
+    uncounted = [word for word in components if not word.rpartition(":")[2].replace(".", "", 1).isdigit()]
+    if uncounted and molecules is None and atoms is None:
+        raise InputError(f"say how many: {uncounted[0]}:64, or how many in all with --molecules or --atoms")
     edges = None if box is None else parse_box(box)
     stem = output or "liquid"
     refuse_outputs(stem, overwrite)

@@ -115,6 +115,7 @@ def describe(path: Path, structure: int) -> dict[str, Any]:
         "charge": None if partial or "charge" not in comment else float(comment["charge"]),
         "spin": None if partial or "spin" not in comment else int(comment["spin"]),
         "partial": partial,
+        "ids": np.array([int(row[layout["id"][0]]) for row in rows]) if partial else None,
         "origin": "names from the file, bonds by distance in its first frame"
         if topology.named
         else "bonds by distance in the first frame",

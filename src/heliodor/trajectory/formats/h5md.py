@@ -26,6 +26,9 @@ NAMES = {
 }
 """Of a topology's arrays, beside ``species``."""
 
+PART_BYTES = 8 * 2**20
+"""Of a dataset that are read at a time."""
+
 
 @dataclass(frozen=True, eq=False)
 class H5MDSource:
@@ -35,6 +38,8 @@ class H5MDSource:
     group: str
     column: int | None
     """Of the observables, where the file holds several structures."""
+    boxes: np.ndarray | None = None
+    """Row of the cells of each frame, where cells were sampled at other steps than positions."""
 
     def read(self, frames: np.ndarray, atoms: np.ndarray | None, wanted: Collection[str]) -> dict[str, np.ndarray]:
         # opened for each block: a file that grows shows what is new, and no handle crosses a fork
@@ -42,7 +47,8 @@ class H5MDSource:
             group = file[self.group]
             found = {"positions": _rows(group["position/value"], frames, atoms)}
             if "edges" in group["box"]:
-                found["cell"] = _cells(group["box/edges"], frames)
+                rows = frames if self.boxes is None else self.boxes[frames]
+                found["cell"] = _cells(group["box/edges"], rows)
             for name in wanted:
                 if name == "energy":
                     energy = _rows(file["observables/potential_energy/value"], frames, None)
@@ -56,15 +62,25 @@ def _rows(data: h5py.Dataset, frames: np.ndarray, atoms: np.ndarray | None) -> n
     """Frames of a dataset in float64; contiguous reads, as HDF5 is slow at picking."""
     if len(frames) == 0:
         return np.empty((0, *data.shape[1:]))
-    first, last = int(frames[0]), int(frames[-1]) + 1
     stride = int(frames[1] - frames[0]) if len(frames) > 1 else 1
-    if len(frames) > 1 and not (np.diff(frames) == stride).all():
-        return np.concatenate([_rows(data, frames[k : k + 1], atoms) for k in range(len(frames))])
-    if atoms is None or len(atoms) == 0:
-        rows = data[first:last:stride]
-        return rows.astype(np.float64) if atoms is None else rows[:, :0].astype(np.float64)
-    low, high = int(atoms.min()), int(atoms.max()) + 1
-    return data[first:last:stride, low:high][:, atoms - low].astype(np.float64)
+    even = bool((np.diff(frames) == stride).all())
+    chosen = atoms is not None and len(atoms) > 0
+    low, high = (int(atoms.min()), int(atoms.max()) + 1) if chosen and atoms is not None else (0, None)
+    shape = data.shape[1:] if atoms is None else (len(atoms), *data.shape[2:])
+    found = np.empty((len(frames), *shape))
+    # what lies between the atoms is read with them: a part at a time
+    width = data.dtype.itemsize * int(np.prod(data.shape[2:])) * ((high or 0) - low)
+    size = max(1, PART_BYTES // max(width, 1)) if chosen else len(frames)
+    if not even:
+        size = 1
+    for k in range(0, len(frames), size):
+        part = frames[k : k + size]
+        rows = slice(int(part[0]), int(part[-1]) + 1, stride if even else 1)
+        if atoms is None:
+            found[k : k + size] = data[rows]
+        elif chosen:
+            found[k : k + size] = data[rows, low:high][:, atoms - low]
+    return found
 
 
 def _cells(edges: h5py.Group | h5py.Dataset, frames: np.ndarray) -> np.ndarray:
@@ -94,9 +110,13 @@ def describe(path: Path, structure: int) -> dict[str, Any]:
         if "position" not in group or "species" not in group:
             raise InputError(f"{path} holds no positions or no elements (position, species) of {names[structure]}")
         _check_units(path, group)
-        elements = [group[name] for name in ("position", *ELEMENTS.values()) if name in group]
-        step, time = group["position/step"][:], group["position/time"][:].astype(np.float64)
-        length = min([len(step), len(time), *(len(element["value"]) for element in elements)])
+        step, time = _sampled(group["position"], "step"), _sampled(group["position"], "time").astype(np.float64)
+        offered: dict[str, Any] = {name: group[element] for name, element in ELEMENTS.items() if element in group}
+        selected = "id" in group
+        if "observables/potential_energy" in file and not selected:
+            offered["energy"] = file["observables/potential_energy"]
+        held = {name: element for name, element in offered.items() if _same_steps(step, element)}
+        length = min([len(step), len(time), *(len(e["value"]) for e in (group["position"], *held.values()))])
         # steps not written yet hold a negative fill value
         good = np.flatnonzero(step[:length] >= 0)
         count = int(good[-1]) + 1 if len(good) else 0
@@ -105,16 +125,13 @@ def describe(path: Path, structure: int) -> dict[str, Any]:
         unit = str(group["position/time"].attrs.get("unit", "fs"))
         if unit not in ("fs", "ps"):
             raise InputError(f"{path}: times are in {unit!r}, which is not known here (fs, ps)")
-        holds = {name for name, element in ELEMENTS.items() if element in group}
-        selected = "id" in group
-        if "observables/potential_energy" in file and not selected:
-            holds.add("energy")
+        boxes = _box_rows(path, group, step[:count])
         numbers = group["species"][:].astype(np.int64)
         boundary = np.asarray(group["box"].attrs["boundary"], dtype="S8")
         pbc = np.array([value == b"periodic" for value in boundary])
         # charge and spin are those of the whole structure
         electrons = {} if selected else {"charge": group.attrs.get("charge"), "spin": group.attrs.get("spin")}
-        source = H5MDSource(path, f"particles/{names[structure]}", structure if len(names) > 1 else None)
+        source = H5MDSource(path, f"particles/{names[structure]}", structure if len(names) > 1 else None, boxes)
         settings = dict(file["heliodor"].attrs) if "heliodor" in file else {}
         masses = group["mass"][:].astype(np.float64) if "mass" in group else None
         stored = {field: group[key][:] for field, key in NAMES.items() if key in group}
@@ -124,20 +141,66 @@ def describe(path: Path, structure: int) -> dict[str, Any]:
     if "cell" in first:
         frame.cell = first["cell"][0]
     lost = length - count if length > count else 0
+    notes = [f"{lost} frame(s) at the end of the file are incomplete and left out"] if lost else []
+    notes += [
+        f"{name.replace('_', ' ')} were saved at other steps than positions and are left out"
+        for name in offered
+        if name not in held
+    ]
     return {
         "topology": _topology(frame, stored, bonds),
         "masses": frame.get_masses(),
         "pbc": pbc,
         "time": time[:count] * (1000.0 if unit == "ps" else 1.0),
-        "holds": frozenset(holds),
+        "holds": frozenset(held),
         "source": source,
         "charge": None if electrons.get("charge") is None else float(electrons["charge"]),
         "spin": None if electrons.get("spin") is None else int(electrons["spin"]),
         "settings": settings,
         "partial": selected,
         "origin": "names and bonds from the file" if stored else "bonds by distance in the first frame",
-        "notes": (f"{lost} frame(s) at the end of the file are incomplete and left out",) if lost else (),
+        "continuous": bool(settings),
+        "notes": tuple(notes),
     }
+
+
+def _sampled(element: h5py.Group, name: str) -> np.ndarray:
+    """Step or time of each frame of an element; H5MD allows an interval and an offset instead of all of them."""
+    data = element[name]
+    if data.ndim:
+        return np.asarray(data[:])
+    return np.asarray(data.attrs.get("offset", 0) + data[()] * np.arange(len(element["value"])))
+
+
+def _same_steps(positions: np.ndarray, element: h5py.Group | h5py.Dataset) -> bool:
+    """Whether frames are of the same steps, but for the one that is perhaps being written."""
+    if not isinstance(element, h5py.Group) or not {"step", "value"} <= element.keys():
+        return False
+    others = _sampled(element, "step")
+    n = min(len(positions), len(others))
+    return abs(len(positions) - len(others)) <= 1 and bool((positions[:n] == others[:n]).all())
+
+
+def _box_rows(path: Path, group: h5py.Group, step: np.ndarray) -> np.ndarray | None:
+    """Row of the cell of each frame; None where rows are frames, or the cell is one for all.
+
+    Raises:
+        InputError: frames without a cell.
+    """
+    edges = group["box/edges"] if "edges" in group["box"] else None
+    if edges is None or isinstance(edges, h5py.Dataset):
+        return None
+    steps = _sampled(edges, "step")[: len(edges["value"])]
+    if len(steps) >= len(step) and (steps[: len(step)] == step).all():
+        return None
+    row = {int(s): k for k, s in enumerate(steps.tolist())}
+    missing = [int(s) for s in step.tolist() if int(s) not in row]
+    if missing:
+        raise InputError(
+            f"{path}: cells were saved at other steps than positions, and there is none of step {missing[0]}: save "
+            "both at the same steps"
+        )
+    return np.array([row[int(s)] for s in step.tolist()])
 
 
 def _topology(frame: ase.Atoms, stored: dict[str, np.ndarray], bonds: np.ndarray | None) -> Topology:

@@ -19,6 +19,9 @@ SUFFIXES = (".dcd", ".xtc", ".trr", ".nc", ".ncdf", ".netcdf", ".lammpstrj", ".b
 
 NO_TIMESTEP = "the DCD file does not say its timestep: frames are numbered, and times are not meant"
 
+PART_BYTES = 8 * 2**20
+"""Of positions that are read at a time."""
+
 
 @dataclass(frozen=True, eq=False)
 class OtherSource:
@@ -31,7 +34,8 @@ class OtherSource:
     def read(self, frames: np.ndarray, atoms: np.ndarray | None, wanted: Collection[str]) -> dict[str, np.ndarray]:
         positions, cells = [], []
         with mdtraj().open(str(self.path)) as file:
-            for first, count in _runs(frames):
+            size = max(1, PART_BYTES // (12 * self.topology.n_atoms))
+            for first, count in _runs(frames, size):
                 file.seek(int(first))
                 part = file.read_as_traj(self.topology, n_frames=int(count))
                 positions.append(part.xyz if atoms is None else part.xyz[:, atoms])
@@ -72,7 +76,8 @@ def describe(path: Path, atoms: ase.Atoms) -> dict[str, Any]:
         notes: tuple[str, ...] = () if own.time is not None else (NO_TIMESTEP,)
         notes += ("the last frame is cut off and left out",) if own.lost else ()
         time = np.arange(own.count, dtype=np.float64) if own.time is None else own.time
-        return {**common, "source": own, "time": time, "notes": notes, "pbc": np.full(3, own.cells)}
+        pbc = _periodic(own.read(np.array([0]), np.array([0]), ()))
+        return {**common, "source": own, "time": time, "notes": notes, "pbc": pbc, "continuous": own.own}
     source = OtherSource(path, to_mdtraj(topology))
     try:
         with mdtraj().open(str(path)) as file:
@@ -88,7 +93,12 @@ def describe(path: Path, atoms: ase.Atoms) -> dict[str, Any]:
             f"{path} cannot be read with a topology of {len(atoms)} atoms: {' '.join(str(error).split())[:200]}"
         ) from None
     _check_count(path, first["positions"].shape[1], len(atoms))
-    return {**common, "source": source, "time": time, "notes": notes, "pbc": np.full(3, "cell" in first)}
+    return {**common, "source": source, "time": time, "notes": notes, "pbc": _periodic(first)}
+
+
+def _periodic(found: dict[str, np.ndarray]) -> np.ndarray:
+    """[3] whether the first cell has a length along each lattice vector."""
+    return np.linalg.norm(found["cell"][0], axis=1) > 0.0 if "cell" in found else np.zeros(3, dtype=bool)
 
 
 def _check_count(path: Path, have: int, given: int) -> None:
@@ -98,12 +108,13 @@ def _check_count(path: Path, have: int, given: int) -> None:
         )
 
 
-def _runs(frames: np.ndarray) -> list[tuple[int, int]]:
-    """First frame and length of stretches without gaps."""
+def _runs(frames: np.ndarray, longest: int) -> list[tuple[int, int]]:
+    """First frame and length of stretches without gaps, none longer than that."""
     if len(frames) == 0:
         return []
     breaks = np.flatnonzero(np.diff(frames) != 1) + 1
-    return [(int(part[0]), len(part)) for part in np.split(frames, breaks)]
+    parts = [part[k : k + longest] for part in np.split(frames, breaks) for k in range(0, len(part), longest)]
+    return [(int(part[0]), len(part)) for part in parts]
 
 
 def _times(path: Path, source: OtherSource, count: int) -> tuple[np.ndarray, tuple[str, ...]]:
