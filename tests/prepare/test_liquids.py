@@ -144,6 +144,7 @@ def test_a_molecule_in_water():
         ([], {}, "without components"),
         (["water:64"], {"density": 1.6}, "too dense"),
         (["water:64"], {"box": [5.0]}, "too dense"),
+        (["hexane:1"], {"density": 0.655}, "too short for a molecule of"),
         (["water:64"], {"density": -1.0}, "above zero"),
         (["water:64"], {"density": float("nan")}, "above zero"),
         (["water:64"], {"density": 1.0, "box": [20.0]}, "not both"),

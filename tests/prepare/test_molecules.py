@@ -188,3 +188,59 @@ def test_broken_files_and_names(tmp_path):
         molecule("C", name="too long")
     with pytest.raises(InputError, match="at least one conformer"):
         molecule("C", conformers=0)
+
+
+@pytest.mark.parametrize(
+    ("smiles", "name"),
+    [("N#N", "N2"), ("O=C=O", "CO2"), ("S=C=S", "CS2"), ("O=S=O", "SO2"), ("O=C=S", "OCS"), ("[N-]=[N+]=O", "N2O"),
+     ("[O][N]=O", "NO2"), ("[N]=O", "NO"), ("[C-]#[O+]", "CO"), ("C#N", "HCN"), ("[O][O]", "O2"), ("ClCl", "Cl2"),
+     ("Cl", "HCl"), ("[O-][O+]=O", "O3"), ("OO", "H2O2"), ("[O-][S+](C)C", "C2H6SO"), ("C=C=C", "C3H4_D2d")],
+)  # fmt: skip
+def test_small_molecules_have_the_distances_of_quantum_chemistry(smiles, name):
+    """MP2/6-31G* geometries of the G2 set (Curtiss et al. 1997), within 0.05 Å for all pairs of bonded atoms."""
+    import ase.build
+
+    from heliodor.topology import bonds_by_distance
+
+    def lengths(atoms):
+        found = [
+            (tuple(sorted(atoms.numbers[[i, j]].tolist())), atoms.get_distance(i, j))
+            for i, j in bonds_by_distance(atoms).tolist()
+        ]
+        return sorted(found)
+
+    own, known = lengths(molecule(smiles)[0].atoms), lengths(ase.build.molecule(name))
+    assert [pair for pair, _ in own] == [pair for pair, _ in known]
+    assert [d for _, d in own] == pytest.approx([d for _, d in known], abs=0.05)
+
+
+@pytest.mark.parametrize(("smiles", "length"), [("[N-]=[N+]=[N-]", 1.19), ("[C-]#N", 1.18), ("FS(F)(F)(F)(F)F", 1.56)])
+def test_ions_and_octahedra(smiles, length):
+    made = molecule(smiles)[0]
+    assert [made.atoms.get_distance(i, j) for i, j in made.topology.bonds] == pytest.approx(
+        [length] * len(made.topology.bonds), abs=0.02
+    )
+
+
+@pytest.mark.parametrize("smiles", ["IC(I)I", "F[C@](Cl)(Br)I", "ClP(Cl)(Cl)(Cl)Cl", "BrC(Br)(Br)Br"])
+def test_large_atoms_on_a_small_one_are_not_bonded(smiles):
+    made = molecule(smiles)[0]
+    assert len(made.topology.bonds) == len(made.atoms) - 1
+
+
+@pytest.mark.parametrize(
+    "smiles", ["COP(=O)([O-])OCC", "COS(=O)(=O)[O-]", "CCN=[N+]=[N-]", "CC=[N+]=[N-]", "CC=C=C", "FS(F)(F)(F)(F)F"]
+)
+def test_where_there_is_one_form_only(smiles):
+    assert not any("left open" in note for note in read_molecule(smiles).notes)
+
+
+def test_sulfoxides_and_thiophosphates_have_two():
+    assert any("left open at atom S" in note for note in read_molecule("CS(=O)CC").notes)
+    assert any("left open at atom P" in note for note in read_molecule("COP(=O)([S-])OCC").notes)
+
+
+def test_isotopes_are_told():
+    made = molecule("[2H]O[2H]")[0]
+    assert any("isotopes are not kept: 2 × 2H" in note for note in made.notes)
+    assert made.atoms.get_masses().sum() == pytest.approx(18.015, abs=0.01)

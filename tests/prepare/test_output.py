@@ -81,6 +81,87 @@ def test_bonds_of_unknown_residues_are_written(tmp_path: Path) -> None:
     assert {tuple(sorted(bond)) for bond in bonds} == {tuple(bond) for bond in waters(20).topology.bonds.tolist()}
 
 
+def bonds_read(pdb: Path) -> list[set[tuple[int, int]]]:
+    """By MDTraj, MDAnalysis (nothing guessed) and OpenMM."""
+    import MDAnalysis
+    import mdtraj
+    from openmm.app import PDBFile
+
+    with warnings.catch_warnings():
+        # MDAnalysis' own remarks, on its use of numpy and on columns of charges that are empty
+        warnings.simplefilter("ignore")
+        bonds = getattr(MDAnalysis.Universe(str(pdb)), "bonds", ())
+        of_mdanalysis = {tuple(sorted(bond.indices.tolist())) for bond in bonds}
+        of_mdtraj = {tuple(sorted((a.index, b.index))) for a, b in mdtraj.load(str(pdb)).topology.bonds}
+    of_openmm = {tuple(sorted((a.index, b.index))) for a, b in PDBFile(str(pdb)).topology.bonds()}
+    return [of_mdtraj, of_mdanalysis, of_openmm]
+
+
+def polymers() -> Prepared:
+    """Every amino acid and nucleotide of the force field at both ends of a chain and within one, in no shape at all."""
+    from openmm.app import Topology as Made
+    from openmm.app.element import Element
+
+    from heliodor.prepare.relax import force_field
+
+    field = force_field("amber99sb-ildn")
+    middle = "ALA ARG ASH ASN ASP CYM CYX GLH GLN GLU GLY HID HIE HIP ILE LEU LYN LYS MET PHE PRO SER THR TRP TYR VAL"
+    chains = [["NPRO", *middle.split(), "CPRO"], ["NALA", "CALA"], ["ACE", "ALA", "NME"]]
+    chains += [["DA5", "DC", "DG", "DT", "DA3"], ["A5", "C", "G", "U", "A3"]] if "DA5" in field._templates else []
+    assert len(chains) == 5
+    made, atoms = Made(), []
+    for names in chains:
+        chain, last = made.addChain(), None
+        for number, name in enumerate(names, 1):
+            template = field._templates.get(name) or field._templates["R" + name]
+            plain = name[1:] if len(name) == 4 else name.rstrip("35")
+            residue = made.addResidue(plain, chain, str(number))
+            own = {a.name: made.addAtom(a.name, Element.getBySymbol(a.element.symbol), residue) for a in template.atoms}
+            atoms += own.values()
+            for i, j in template.bonds:
+                made.addBond(own[template.atoms[i].name], own[template.atoms[j].name])
+            if last is not None:
+                made.addBond(last["C" if "C" in last and "C1'" not in last else "O3'"], own["N" if "N" in own else "P"])
+            last = own
+    positions = 0.5 * np.stack(np.meshgrid(*[np.arange(14.0)] * 3, indexing="ij"), -1).reshape(-1, 3)[: len(atoms)]
+    return from_openmm(made, positions, charge=0)
+
+
+def test_all_bonds_of_polymers_are_read(tmp_path: Path) -> None:
+    """Of hydrogens at the ends, of neutral acids and lysine, from one nucleotide to the next."""
+    made = polymers()
+    bonds = {tuple(bond) for bond in made.topology.bonds.tolist()}
+    assert bonds_read(write_prepared(made, tmp_path / "polymers")[1]) == [bonds] * 3
+
+
+def test_bonds_below_99_999_atoms_are_read_from_larger_files(tmp_path: Path) -> None:
+    """Three hundred molecules no reader knows before 34,000 waters, and as many behind them, which is told."""
+    solvent, unknown = waters(34_000), waters(300, "XYZ")
+    first = Prepared(unknown.atoms + solvent.atoms, joined(unknown.topology, solvent.topology), 0)
+    pdb = write_prepared(first, tmp_path / "first")[1]
+    own = {tuple(bond) for bond in unknown.topology.bonds.tolist()}
+    everything = {tuple(bond) for bond in first.topology.bonds.tolist()}
+    assert bonds_read(pdb) == [everything, own, everything]
+    assert "no CONECT" not in output_paths(tmp_path / "first")[2].read_text()
+    last = Prepared(solvent.atoms + unknown.atoms, joined(solvent.topology, unknown.topology), 0)
+    pdb = write_prepared(last, tmp_path / "last")[1]
+    known = {tuple(bond) for bond in solvent.topology.bonds.tolist()}
+    assert bonds_read(pdb) == [known, set(), known]
+    assert "600 bonds have no CONECT record" in output_paths(tmp_path / "last")[2].read_text()
+
+
+def joined(first: Topology, second: Topology) -> Topology:
+    return Topology(
+        numbers=np.concatenate([first.numbers, second.numbers]),
+        names=np.concatenate([first.names, second.names]),
+        residue_names=np.concatenate([first.residue_names, second.residue_names]),
+        residue_numbers=np.concatenate([first.residue_numbers, second.residue_numbers]),
+        chains=np.concatenate([np.full(len(first), "B"), np.full(len(second), "C")]),
+        bonds=np.concatenate([first.bonds, second.bonds + len(first)]),
+        named=True,
+    )
+
+
 def test_there_and_back_by_openmm() -> None:
     made = waters(5)
     topology, positions = to_openmm(made)

@@ -9,6 +9,7 @@ from heliodor.prepare.output import PROTEIN
 from heliodor.prepare.prepared import label, openmm
 from heliodor.prepare.relax import random_numbers
 from heliodor.prepare.residues import Kinds, rearranged
+from heliodor.prepare.stereo import with_betas
 
 FIRST_CAP, LAST_CAP = "ACE", "NME"
 
@@ -39,16 +40,10 @@ def mended(
     cuts = {gap.before: gap for gap in gaps if gap.before not in loops}
     if cuts:
         others = (*kept.waters, *kept.ions, *kept.ligands)
-        places = {(r.chain.index, r.id, r.insertionCode, r.name): names for r, names in loops.items()}
-        fixer.topology, fixer.positions = rearranged(
+        fixer.topology, fixer.positions, now = rearranged(
             fixer.topology, fixer.positions, others, lambda before, after: before in cuts
         )
-        loops = {
-            residue: names
-            for residue in fixer.topology.residues()
-            for key, names in places.items()
-            if (residue.id, residue.insertionCode, residue.name) == key[1:] and residue is not None
-        }
+        loops = {now[residue]: names for residue, names in loops.items()}
         notes.append(f"chains split at gaps: {'; '.join(map(str, cuts.values()))}")
     fixer.missingResidues = {}
     for residue, names in loops.items():
@@ -67,6 +62,9 @@ def mended(
             notes.append(f"{atoms} missing heavy atoms built: {', '.join(shown[:8])}{more}")
         if ends:
             notes.append(f"{ends} missing end atoms (OXT) built")
+        fixer.topology, fixer.positions, betas = with_betas(fixer.topology, fixer.positions)
+        if betas:
+            fixer.findMissingAtoms()
         fixer.addMissingAtoms(seed=seed + 1)
     new = sum(len(names) for names in fixer.missingResidues.values())
     return fixer.topology, fixer.positions, notes, {"residues": new, "heavy_atoms": atoms, "end_atoms": ends}

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from heliodor.errors import InputError
 from heliodor.prepare.output import NUCLEIC, PROTEIN
 from heliodor.prepare.prepared import label, openmm
+from heliodor.prepare.protonation import PKA
 from heliodor.prepare.relax import random_numbers
 
 VARIANTS = {
     "ASP": ("ASP", "ASH"),
     "GLU": ("GLU", "GLH"),
-    "HIS": ("HID", "HIE", "HIP", "HIN"),
+    "HIS": ("HID", "HIE", "HIP"),
     "LYS": ("LYS", "LYN"),
     "CYS": ("CYS", "CYX"),
 }
 """Protonation states OpenMM builds, by residue."""
+
+INNER = ("ASH", "GLH", "LYN")
+"""States that force fields have inside chains only."""
+
+NEUTRAL = {"ASP": ("ASH", 4.4), "GLU": ("GLH", 4.4), "LYS": ("LYN", 10.0)}
+"""Neutral states and the pH at which OpenMM goes over to them."""
 
 _FORM = re.compile(
     r"\s*(?:(?P<chain>\S+?)\s*:)?\s*(?:(?P<name>[A-Za-z]{3})\s*)?(?P<number>-?\d+)(?P<code>[A-Za-z]?)\s*$"
@@ -36,6 +42,8 @@ class Override:
     number: str
     code: str
     variant: str
+    asked: bool = True
+    """By the user; else by the residue's name in the file."""
 
 
 def parse_protonation(text: str) -> tuple[Override, ...]:
@@ -84,7 +92,67 @@ def variants_for(topology: Any, overrides: tuple[Override, ...]) -> list[Any]:
             known = f"it can be {', '.join(states)}" if states else f"only {', '.join(VARIANTS)} have states"
             raise InputError(f"--protonation: {label(residue)} cannot be {one.variant}: {known}")
         variants[residue.index] = one.variant
+        if one.asked and one.variant in INNER and _is_end(residue):
+            raise InputError(
+                f"--protonation: {label(residue)} is a free end of its chain, where the force field has no "
+                f"{one.variant}: --caps both makes room for it"
+            )
     return variants
+
+
+def at_ph(topology: Any, variants: list[Any], ph: float) -> tuple[list[Any], list[str]]:
+    """The same states, with those decided that OpenMM would choose at this pH and the force field has no template of:
+    neutral side chains at free ends of chains and thiolates stay as they are in the middle of the pH scale.
+
+    Returns:
+        States, and notes on what keeps a state unusual for the pH.
+    """
+    chosen = list(variants)
+    bridged = {bond[k].residue for bond in topology.bonds() if bond[0].name == "SG" == bond[1].name for k in (0, 1)}
+    ends, kept = [], Counter[str]()
+    for residue in topology.residues():
+        state = chosen[residue.index]
+        if residue.name == "CYS" and residue not in bridged and state is None:
+            chosen[residue.index] = "CYS"
+            kept["CYS"] += 1
+        elif residue.name in ("TYR", "ARG"):
+            kept[residue.name] += 1
+        elif residue.name in NEUTRAL and _is_end(residue) and state in (None, *NEUTRAL[residue.name][:1]):
+            chosen[residue.index] = residue.name
+            low, at = NEUTRAL[residue.name]
+            if state is not None or (ph > at if residue.name == "LYS" else ph < at):
+                ends.append(f"{label(residue)} (not {low})")
+    notes = []
+    if ends:
+        notes.append(
+            f"side chains at free ends of chains stay charged for want of parameters: {', '.join(ends)} (--caps both)"
+        )
+    for name, what in (("CYS", "thiol"), ("TYR", "phenol"), ("ARG", "guanidinium")):
+        if kept[name] and ph > PKA[name]:
+            notes.append(
+                f"{kept[name]} {name} keep their {what} proton, although their pKa ({PKA[name]}) is below pH {ph:g}"
+            )
+    first, last = _free_ends(topology)
+    if first and ph > PKA["N"]:
+        notes.append(f"{first} amino ends stay NH3+, although their pKa ({PKA['N']}) is below pH {ph:g} (--caps both)")
+    if last and ph < PKA["C"]:
+        notes.append(
+            f"{last} carboxyl ends stay COO-, although their pKa ({PKA['C']}) is above pH {ph:g} (--caps both)"
+        )
+    return chosen, notes
+
+
+def _free_ends(topology: Any) -> tuple[int, int]:
+    """How many amino and carboxyl ends of proteins have no cap."""
+    chains = [[r for r in chain.residues() if r.name in PROTEIN] for chain in topology.chains()]
+    first = sum(1 for own in chains if own and own[0].name != "ACE")
+    return first, sum(1 for own in chains if own and own[-1].name not in ("NME", "NH2"))
+
+
+def _is_end(residue: Any) -> bool:
+    """Whether an amino acid is the first or last of its chain, without a cap."""
+    own = [r for r in residue.chain.residues() if r.name in PROTEIN]
+    return residue is own[0] or residue is own[-1]
 
 
 def without_hydrogens(topology: Any, positions: Any) -> tuple[Any, Any, int]:
@@ -110,20 +178,19 @@ def add_hydrogens(
     ph: float = 7.0,
     overrides: tuple[Override, ...] = (),
     seed: int = 0,
-    templates: Mapping[Any, str] | None = None,
-) -> tuple[Any, Any, list[Any]]:
+) -> tuple[Any, Any, list[Any], list[str]]:
     """Put on the hydrogens that are missing; states by the usual pKa of each kind of residue, histidines by their
     hydrogen bonds (`openmm.app.Modeller.addHydrogens`).
 
     Returns:
-        Topology, positions, and the state of each residue (None where there is no choice).
+        Topology, positions, the state of each residue (None where there is no choice), and notes.
 
     Raises:
         InputError: residues that the force field does not know or that are incomplete.
     """
     if not 0.0 <= ph <= 14.0:
         raise InputError(f"pH must be between 0 and 14, not {ph:g}")
-    variants = variants_for(topology, overrides)
+    variants, notes = at_ph(topology, variants_for(topology, overrides), ph)
     modeller = openmm().app.Modeller(topology, positions)
     with random_numbers(seed):
         try:
@@ -131,7 +198,7 @@ def add_hydrogens(
         except ValueError as error:
             told = " ".join(str(error).split()).partition(" For more information")[0]
             raise InputError(f"hydrogens cannot be put on: {told} Leave such residues out, or repair them") from error
-    return modeller.topology, modeller.positions, chosen
+    return modeller.topology, modeller.positions, chosen, notes
 
 
 def states(topology: Any, chosen: list[Any]) -> dict[str, str]:

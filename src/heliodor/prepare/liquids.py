@@ -15,11 +15,18 @@ from heliodor.prepare.compounds import ALIASES, COMPOUNDS, SOURCE, Compound, kno
 from heliodor.prepare.molecules import centred, molecule, quiet, rdkit, renamed, with_spin
 from heliodor.prepare.packing import Kind, occupied, pack
 from heliodor.prepare.prepared import LETTERS, Prepared
+from heliodor.prepare.solvate import Solvent, box_for, diameter
 from heliodor.topology import NO_RESIDUE, Topology
 from heliodor.units import GRAM_PER_CM3
 
 DENSEST = 0.85
 """Part of a box that molecules may fill (van der Waals volumes): glycerol fills 0.71, water 0.64, hexane 0.51."""
+
+IMAGES = 2.0
+"""Å at least between a molecule and its periodic image."""
+
+ABOUT = ("stereochemistry", "unpaired", "isotopes")
+"""Words of the notes on a molecule that hold in a liquid of it too."""
 
 LARGEST = 200_000
 """Atoms."""
@@ -241,8 +248,6 @@ def in_water(
         InputError: neither or both of them, or no room for water.
         MissingExtraError: RDKit or PACKMOL is not installed.
     """
-    from heliodor.prepare.solvate import Solvent, box_for
-
     three = None if box is None else _three(box)
     here = centred(solute)
     edges = np.array(box_for(here, Solvent(margin=margin, box=three)))
@@ -350,13 +355,15 @@ def _refuse_dense(kinds: Sequence[Kind], edges: Float[np.ndarray, "3"], mass: fl
             f"liquids fill 50 to 70%; at most {DENSEST:.0%} is packed"
         )
     for kind in kinds:
-        extent = np.ptp(kind.positions, axis=0)
-        if extent.max() + 2.0 > edges.max() * 3**0.5:
+        extent = diameter(kind.positions)
+        # however it lies, it must not touch its own image
+        if extent + IMAGES > edges.min():
             raise InputError(
-                f"a box of {edges.max():.1f} Å is smaller than a molecule of {extent.max():.1f} Å: take more molecules"
+                f"a box edge of {edges.min():.1f} Å is too short for a molecule of {extent:.1f} Å, which would touch "
+                "its own image: take more molecules, a lower density or a wider box"
             )
 
 
 def _all_notes(single: Sequence[Prepared]) -> list[str]:
     """What is to be said about the chemistry of the molecules, not about their conformers."""
-    return [note for one in single for note in one.notes if "stereochemistry" in note or "unpaired" in note]
+    return [note for one in single for note in one.notes if any(word in note for word in ABOUT)]

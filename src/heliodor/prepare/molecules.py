@@ -12,9 +12,11 @@ from typing import Any
 
 import ase
 import numpy as np
+from ase.data import covalent_radii
 from jaxtyping import Float
 
 from heliodor.errors import InputError, MissingExtraError
+from heliodor.prepare import bond_lengths
 from heliodor.prepare.prepared import Prepared
 from heliodor.topology import NO_RESIDUE, NONMETALS, Topology, bonds_by_distance
 
@@ -89,9 +91,10 @@ def read_molecule(text: str | Path) -> Chemistry:
                 raise InputError(f"{words!r} is no valid SMILES; quote it, and write for example 'CC(=O)O'")
         if mol.GetNumAtoms() == 0:
             raise InputError(f"{words!r} holds no atom")
+        _uncharge_oxides(mol)
         mol = chem.AddHs(mol, addCoords=mol.GetNumConformers() > 0)
     _refuse_odd(mol, words)
-    told += _stereo(mol)
+    told += _isotopes(mol) + _stereo(mol)
     spin = sum(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms())
     if spin:
         told.append(f"{spin} unpaired electron{'s' * (spin > 1)} as the formula says, taken as parallel spins")
@@ -126,6 +129,10 @@ def molecule(
     if keep and conformers == 1 and what.mol.GetNumConformers():
         return [_prepared(what, what.mol.GetConformer().GetPositions(), residue, ("geometry as in the file",), {})]
     mol = chem.Mol(what.mol)
+    exact = bond_lengths.measured(mol)
+    if exact is not None:
+        known = "bond lengths and angles as measured in the gas phase (CRC Handbook, NIST)"
+        return [_prepared(what, exact, residue, (known,), {"seed": seed, "force_field": "none"})]
     ids = _embedded(mol, what.smiles, seed)
     energies, method = _relaxed(mol)
     order = [ids[k] for k in np.argsort(energies, kind="stable")]
@@ -199,8 +206,7 @@ def _prepared(
     here = np.array(positions, dtype=np.float64)
     atoms = ase.Atoms(numbers=topology.numbers, positions=here)
     covalent = topology.bonds[np.isin(topology.numbers[topology.bonds], NONMETALS).all(1)]
-    bonds = {tuple(pair) for pair in covalent.tolist()}
-    if bonds != {tuple(pair) for pair in bonds_by_distance(atoms).tolist()}:
+    if not _as_in_formula(atoms, {tuple(pair) for pair in covalent.tolist()}):
         raise InputError(
             f"the geometry found for {what.smiles} does not have the bonds of its formula: it is too strained, or the "
             "file holds other coordinates"
@@ -215,6 +221,24 @@ def _prepared(
         {"smiles": what.smiles, "unpaired_electrons": what.spin, **details},
     )
     return with_spin(made, what.spin)
+
+
+def _as_in_formula(atoms: ase.Atoms, bonds: set[tuple[int, ...]]) -> bool:
+    """Whether the bonds of the formula, and no others, have the lengths of bonds."""
+    seen = {tuple(pair) for pair in bonds_by_distance(atoms).tolist()}
+    if bonds - seen:
+        return False
+    around: dict[int, set[int]] = {}
+    for i, j in bonds:
+        around.setdefault(i, set()).add(j)
+        around.setdefault(j, set()).add(i)
+    radii = covalent_radii[atoms.numbers]
+    for i, j in seen - bonds:
+        # large atoms on one small atom come closer than the limit for bonds: the iodines of CHI3
+        together = bool(around.get(i, set()) & around.get(j, set()))
+        if not together or atoms.get_distance(i, j) < 1.05 * (radii[i] + radii[j]):
+            return False
+    return all(atoms.get_distance(i, j) > 0.65 * (radii[i] + radii[j]) for i, j in bonds)
 
 
 def _from_file(path: Path, told: list[str]) -> Any:
@@ -258,11 +282,41 @@ def _refuse_odd(mol: Any, words: str) -> None:
         raise InputError(f"{words!r} has {mol.GetNumAtoms()} atoms; small molecules have at most {LARGEST}")
 
 
+def _uncharge_oxides(mol: Any) -> None:
+    """S+ and O- written for a sulfoxide, P+ and O- for a phosphine oxide: the double bond is what force fields know."""
+    chem = rdkit()
+    for i, j in mol.GetSubstructMatches(chem.MolFromSmarts("[#15+1,#16+1;X3,X4]-[O-1;X1]")):
+        onium, oxide = mol.GetAtomWithIdx(i), mol.GetAtomWithIdx(j)
+        if onium.GetFormalCharge() == 1 and onium.GetDegree() > 2:
+            mol.GetBondBetweenAtoms(i, j).SetBondType(chem.BondType.DOUBLE)
+            onium.SetFormalCharge(0)
+            oxide.SetFormalCharge(0)
+    chem.SanitizeMol(mol)
+
+
+def _isotopes(mol: Any) -> list[str]:
+    """Take isotopes out of a molecule, and say so."""
+    marked = [atom for atom in mol.GetAtoms() if atom.GetIsotope()]
+    if not marked:
+        return []
+    names = Counter(f"{atom.GetIsotope()}{atom.GetSymbol()}" for atom in marked)
+    for atom in marked:
+        atom.SetIsotope(0)
+    # a centre may have been one by its isotopes only
+    rdkit().AssignStereochemistry(mol, cleanIt=True, force=True)
+    what = ", ".join(f"{n} × {name}" for name, n in names.items())
+    return [f"isotopes are not kept: {what} have the mean mass of their element in what is written"]
+
+
 def _stereo(mol: Any) -> list[str]:
     """Words about stereochemistry that was left open."""
     from rdkit.Chem import FindPotentialStereo, StereoSpecified
 
-    free = [info for info in FindPotentialStereo(mol) if info.specified == StereoSpecified.Unspecified]
+    free = [
+        info
+        for info in FindPotentialStereo(mol)
+        if info.specified == StereoSpecified.Unspecified and not _no_choice(mol, info)
+    ]
     if not free:
         return []
     names = atom_names([a.GetSymbol() for a in mol.GetAtoms()])
@@ -274,6 +328,27 @@ def _stereo(mol: Any) -> list[str]:
         else:
             where.append(f"atom {names[info.centeredOn]}")
     return [f"stereochemistry is left open at {', '.join(where)}: one of up to {2 ** len(free)} forms is built"]
+
+
+def _no_choice(mol: Any, info: Any) -> bool:
+    """Whether the forms are one: oxygens that share a charge or proton on P or S, equal neighbours as in SF6, and bonds
+    at linear atoms.
+    """
+    if str(info.type).startswith("Bond"):
+        bond = mol.GetBondWithIdx(info.centeredOn)
+        return any(
+            sum(other.GetBondTypeAsDouble() >= 2.0 for other in atom.GetBonds()) > 1
+            for atom in (bond.GetBeginAtom(), bond.GetEndAtom())
+        )
+    atom = mol.GetAtomWithIdx(info.centeredOn)
+    ranks = list(rdkit().CanonicalRankAtoms(mol, breakTies=False))
+    if len({ranks[other.GetIdx()] for other in atom.GetNeighbors()}) == 1:
+        return True
+    if atom.GetAtomicNum() not in (15, 16, 33, 34):
+        return False
+    oxygens = [other for other in atom.GetNeighbors() if other.GetAtomicNum() == 8]
+    ends = [[second.GetAtomicNum() > 1 for second in other.GetNeighbors()].count(True) == 1 for other in oxygens]
+    return sum(ends) > 1
 
 
 def _embedded(mol: Any, smiles: str, seed: int) -> list[int]:
@@ -301,11 +376,30 @@ def _relaxed(mol: Any) -> tuple[list[float], str]:
     if mol.GetNumAtoms() == 1:
         return [0.0] * mol.GetNumConformers(), "no force field"
     with quiet():
-        if chem.MMFFHasAllMoleculeParams(mol):
-            found = chem.MMFFOptimizeMoleculeConfs(mol, maxIters=STEPS, mmffVariant="MMFF94s")
-            return [float(energy) for _, energy in found], "MMFF94s"
+        properties = chem.MMFFGetMoleculeProperties(mol, mmffVariant="MMFF94s")
+        if properties is not None and bond_lengths.known_to(mol, properties):
+            trial = rdkit().Mol(mol)
+            found = chem.MMFFOptimizeMoleculeConfs(trial, maxIters=STEPS, mmffVariant="MMFF94s")
+            if all(flag >= 0 for flag, _ in found):
+                for one in trial.GetConformers():
+                    mol.GetConformer(one.GetId()).SetPositions(one.GetPositions())
+                return _energies(found), "MMFF94s" + _unfinished(found)
+        name = "UFF (MMFF94s lacks parameters)"
+        if not chem.UFFHasAllMoleculeParams(mol):
+            name = "UFF without parameters for some atoms: bond lengths are rough"
         found = chem.UFFOptimizeMoleculeConfs(mol, maxIters=STEPS)
-    return [float(energy) for _, energy in found], "UFF (MMFF94s lacks parameters)"
+    return _energies(found), name + _unfinished(found)
+
+
+def _energies(found: Any) -> list[float]:
+    """Of conformers that reached a minimum; those that did not are last."""
+    least = max(energy for _, energy in found)
+    return [float(energy) if flag == 0 else float(least) for flag, energy in found]
+
+
+def _unfinished(found: Any) -> str:
+    left = sum(flag != 0 for flag, _ in found)
+    return f" ({left} of {len(found)} without reaching a minimum)" if left == len(found) else ""
 
 
 def _distinct(mol: Any, order: list[int], wanted: int) -> list[int]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from ase.data import chemical_symbols
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from heliodor.dynamics.files.storage import put_in_place, write_durably
 from heliodor.dynamics.files.trajectory import refuse_existing
@@ -28,8 +28,9 @@ PACKAGES = ("openmm", "pdbfixer", "rdkit", "PeptideBuilder", "packmol", "numpy",
 AMINO_ACIDS = tuple("ALA ARG ASN ASP CYS GLN GLU GLY HIS ILE LEU LYS MET PHE PRO SER THR TRP TYR VAL".split())  # noqa: SIM905
 PROTEIN = (*AMINO_ACIDS, "ASH", "CYX", "GLH", "HID", "HIE", "HIP", "LYN", "ACE", "NME", "NH2")
 NUCLEIC = ("DA", "DC", "DG", "DT", "DI", "A", "C", "G", "U", "I")
-STANDARD = frozenset((*PROTEIN, *NUCLEIC, *WATERS))
-"""Residues whose bonds every reader knows: CONECT records are for others, and for disulfides."""
+LAST_SERIAL = 99_999
+"""Five columns hold no more, and readers disagree about letters in them: MDTraj, for one, loses every CONECT record of
+a file with such. Atoms from here on share this number."""
 
 _SUFFIXES = (".prepare.json", ".xyz", ".extxyz", ".pdb")
 
@@ -82,6 +83,12 @@ def write_prepared(prepared: Prepared, stem: str | Path, overwrite: bool = False
             prepared.atoms.copy(), fitted, prepared.charge, prepared.charged, prepared.notes, prepared.details
         )
     text = pdb_text(prepared)
+    lost = unwritten_bonds(prepared.topology)
+    if lost:
+        prepared = prepared.with_notes(
+            f"{lost} bonds have no CONECT record in {pdb.name}, which numbers {LAST_SERIAL - 1} atoms: readers that do "
+            "not know the residues by name miss them"
+        )
     made = json.dumps(provenance(prepared), indent=2, ensure_ascii=False, default=str) + "\n"
     part = xyz.with_name(f".{xyz.name}.part")
     try:
@@ -118,9 +125,9 @@ def residue_counts(topology: Topology) -> dict[str, int]:
 
 
 def pdb_text(prepared: Prepared) -> str:
-    """A PDB file: CRYST1, atoms with elements, TER after each chain, CONECT of other than standard residues.
+    """A PDB file: CRYST1, atoms with elements, TER after each chain, CONECT for all bonds but water's.
 
-    Serial numbers beyond 99,999 go on in hexadecimal digits from A0000, as OpenMM, MDTraj and MDAnalysis read them.
+    OpenMM, MDTraj and MDAnalysis read the same bonds; of atoms beyond `LAST_SERIAL` those they know by name.
 
     Raises:
         InputError: coordinates that are not finite or need more than eight columns; residue numbers of five digits.
@@ -138,11 +145,8 @@ def pdb_text(prepared: Prepared) -> str:
         a, b, c, alpha, beta, gamma = prepared.atoms.cell.cellpar()
         out.write(f"CRYST1{a:9.3f}{b:9.3f}{c:9.3f}{alpha:7.2f}{beta:7.2f}{gamma:7.2f} P 1           1\n")
     ends = _ends_of_chains(topology)
-    serials = np.zeros(len(topology), dtype=np.int64)
-    serial = 0
+    serials = _serials(topology)
     for k in range(len(topology)):
-        serial += 1
-        serials[k] = serial
         residue = topology.residue_names[k][:4]
         kind = "ATOM  " if residue in PROTEIN or residue in NUCLEIC else "HETATM"
         place = f"{residue:>3s}" if len(residue) < 4 else residue
@@ -150,31 +154,49 @@ def pdb_text(prepared: Prepared) -> str:
         x, y, z = positions[k]
         symbol = chemical_symbols[topology.numbers[k]]
         out.write(
-            f"{kind}{_serial(serial)} {_name(topology.names[k], symbol)} {where}    {x:8.3f}{y:8.3f}{z:8.3f}"
+            f"{kind}{serials[k]:5d} {_name(topology.names[k], symbol)} {where}    {x:8.3f}{y:8.3f}{z:8.3f}"
             f"  1.00  0.00          {symbol.upper():>2s}\n"
         )
         if k in ends:
-            serial += 1
-            out.write(f"TER   {_serial(serial)}      {where}\n")
-    for first, others in _connections(topology).items():
+            out.write(f"TER   {min(serials[k] + 1, LAST_SERIAL):5d}      {where}\n")
+    for first, others in _connections(topology, serials).items():
         for start in range(0, len(others), 4):
             row = [first, *others[start : start + 4]]
-            if max(serials[row]) <= 99999:
-                out.write("CONECT" + "".join(_serial(int(serials[k])) for k in row) + "\n")
+            out.write("CONECT" + "".join(f"{serials[k]:5d}" for k in row) + "\n")
     out.write("END\n")
     return out.getvalue()
 
 
-def _connections(topology: Topology) -> dict[int, list[int]]:
-    """Bonded atoms of each atom, of bonds that no reader knows by name."""
-    known = np.isin(topology.residue_names, list(STANDARD))
-    sulfur = topology.numbers == 16
+def unwritten_bonds(topology: Topology) -> int:
+    """Bonds, not of water, of atoms beyond the numbers a PDB file has."""
+    return int(_needed(topology).sum() - _written(topology, _serials(topology)).sum())
+
+
+def _needed(topology: Topology) -> Bool[np.ndarray, "K"]:
+    """Bonds for CONECT records: all but water's. Readers know bonds of standard residues by name, but no two the same:
+    not those of ASH, GLH and LYN, of hydrogens at the ends of chains, from one nucleotide to the next.
+    """
+    water = np.isin(topology.residue_names, list(WATERS))
+    return ~water[topology.bonds].all(1)
+
+
+def _written(topology: Topology, serials: Int[np.ndarray, "N"]) -> Bool[np.ndarray, "K"]:
+    return _needed(topology) & (serials[topology.bonds] < LAST_SERIAL).all(1)
+
+
+def _serials(topology: Topology) -> Int[np.ndarray, "N"]:
+    """Numbers of the atoms; the end of a chain takes one too."""
+    before = np.zeros(len(topology), dtype=np.int64)
+    before[1:] = np.cumsum(topology.chains[1:] != topology.chains[:-1])
+    return np.minimum(np.arange(1, len(topology) + 1) + before, LAST_SERIAL)
+
+
+def _connections(topology: Topology, serials: Int[np.ndarray, "N"]) -> dict[int, list[int]]:
+    """Bonded atoms of each atom."""
     found: dict[int, list[int]] = {}
-    for i, j in topology.bonds.tolist():
-        disulfide = sulfur[i] and sulfur[j]
-        if disulfide or not (known[i] and known[j]):
-            found.setdefault(i, []).append(j)
-            found.setdefault(j, []).append(i)
+    for i, j in topology.bonds[_written(topology, serials)].tolist():
+        found.setdefault(i, []).append(j)
+        found.setdefault(j, []).append(i)
     return dict(sorted(found.items()))
 
 
@@ -187,13 +209,6 @@ def _name(name: str, symbol: str) -> str:
     """Four columns: elements of one letter begin in the second unless the name needs all."""
     name = name[:4]
     return f" {name:<3s}" if len(name) < 4 and len(symbol) == 1 else f"{name:<4s}"
-
-
-def _serial(number: int) -> str:
-    if number < 100_000:
-        return f"{number:5d}"
-    beyond = number - 100_000 + 0xA0000
-    return f"{beyond:5X}" if beyond <= 0xFFFFF else f"{number % 100_000:5d}"
 
 
 def _versions() -> dict[str, str]:

@@ -34,12 +34,14 @@ class Kind:
         positions: Å, of one molecule.
         count: how many.
         fixed: whether the (only) molecule stays where it is.
+        outside: Å; not deeper than this below the faces of the box. 0: anywhere.
     """
 
     numbers: Int[np.ndarray, "n"]
     positions: Float[np.ndarray, "n 3"]
     count: int
     fixed: bool = False
+    outside: float = 0.0
 
 
 def pack(kinds: Sequence[Kind], box: Float[np.ndarray, "3"], seed: int = 0) -> tuple[Float[np.ndarray, "N 3"], float]:
@@ -102,6 +104,9 @@ def _packed(
         for k, kind in enumerate(kinds):
             _write_xyz(Path(folder, f"{k}.xyz"), kind)
             place = ["  fixed 0. 0. 0. 0. 0. 0."] if kind.fixed else []
+            if kind.outside:
+                inner = " ".join(f"{edge - kind.outside:.4f}" for edge in box)
+                place.append(f"  outside box {' '.join([str(kind.outside)] * 3)} {inner}")
             lines += [f"structure {k}.xyz", f"  number {kind.count}", *place, "end structure"]
         # PACKMOL rewinds its input, which only a file allows
         Path(folder, "in.inp").write_text("\n".join(lines) + "\n")

@@ -14,7 +14,8 @@ import numpy as np
 
 from heliodor.errors import InputError, ModelError
 from heliodor.potential import Potential
-from heliodor.prepare import clashes, hydrogens, ligands, relaxing, residues
+from heliodor.prepare import clashes, cycles, hydrogens, ligands, relaxing, residues, stereo
+from heliodor.prepare.building import hydrogenated, standing
 from heliodor.prepare.chains import mended
 from heliodor.prepare.check import model_for, refuse_charges, refuse_elements
 from heliodor.prepare.prepared import (
@@ -28,6 +29,7 @@ from heliodor.prepare.prepared import (
     label,
     nanometres,
     openmm,
+    residue_labels,
     system_charge,
 )
 from heliodor.prepare.relax import DEFAULT_FORCE_FIELD, Equilibration, force_field, parametrised
@@ -111,6 +113,7 @@ def prepare_file(
         ModelError: elements or charges outside the model.
         MissingExtraError: OpenMM or PDBFixer is not installed.
     """
+    mm = openmm()
     potential = model_for(model)
     source = read_source(path, choices.model_number)
     fixer = fixer_of(source)
@@ -124,6 +127,7 @@ def prepare_file(
     kept = _selected(fixer, source, choices, notes)
     _refuse_early(fixer.topology, potential, choices)
     clashes.refuse_one_spot(fixer.topology, fixer.positions)
+    cycles.refuse_cycles(fixer.topology, fixer.positions)
 
     given = {relaxing.place(position) for position in nanometres(fixer.positions)}
     topology, positions, told, added = mended(fixer, kept, choices.build, choices.split, choices.caps, choices.seed)
@@ -137,13 +141,24 @@ def prepare_file(
     if replaced:
         notes.append(f"{replaced} hydrogens of the file replaced by ones for pH {choices.ph:g}")
     asked = hydrogens.parse_protonation(choices.protonation)
-    overrides = (*(hydrogens.Override(*place, state) for place, state in source.states.items()), *asked)
-    topology, positions, chosen = hydrogens.add_hydrogens(
-        topology, positions, forces, ph=choices.ph, overrides=overrides, seed=choices.seed
+    named = (hydrogens.Override(*place, state, asked=False) for place, state in source.states.items())
+    overrides = (*named, *asked)
+    strange = stereo.wrong(topology, positions, standing(topology, positions, given))[1]
+    topology, positions, chosen, unusual = hydrogenated(
+        topology,
+        positions,
+        forces,
+        overrides,
+        given,
+        set(known.residues),
+        ph=choices.ph,
+        tried=choices.minimise,
+        seed=choices.seed,
     )
     states = hydrogens.states(topology, chosen)
     ends, bridges = hydrogens.termini(topology), hydrogens.disulfides(topology)
     notes += hydrogens.state_notes(states, choices.ph, len(asked), len(source.states))
+    notes += unusual
     notes += [f"ends of chain {text}" for text in ends]
     notes.append(f"disulfides: {', '.join(bridges)}" if bridges else "no disulfides")
     crowded = clashes.refuse_one_spot(topology, positions)
@@ -155,8 +170,8 @@ def prepare_file(
     details |= {"protonation": states, "disulfides": bridges, "ends": ends, "built": added}
     details["solute"] = {"atoms": topology.getNumAtoms(), "charge": charge}
     if potential is not None:
-        solute = from_openmm(topology, positions, charge=charge)
-        _refuse_late(solute.topology, charge, charged, potential, choices)
+        written = [f"{chain} {number}" for chain, number in residue_labels(topology)[0]]
+        _refuse_late(charge, charged, potential, choices, dict(zip(written, topology.residues(), strict=True)))
     if choices.solvent is not None:
         # refuses a box that is too small before anything is filled
         box_for(from_openmm(topology, positions, charge=charge).atoms.positions, choices.solvent)
@@ -169,6 +184,7 @@ def prepare_file(
         details["solvent"] = numbers
         system = parametrised(topology, forces)
         charge, charged = system_charge(system), charged_residues(system, topology)
+    of_file = standing(topology, positions, given)
     frozen = [a.index for r in topology.residues() if r.name in known.residues for a in r.atoms()]
     positions, box, told, record = relaxing.relax(
         topology,
@@ -184,10 +200,14 @@ def prepare_file(
     notes += told
     details["relaxation"] = record
     if box is not None:
-        mm = openmm()
         topology.setPeriodicBoxVectors([mm.Vec3(*row) * mm.unit.nanometer for row in box.tolist()])
         positions = relaxing.centred(topology, positions, box)
     clashes.refuse_clashes(topology, positions, choices.minimise)
+    built, own = stereo.wrong(topology, positions, of_file)
+    stereo.refuse([*built, *(words for words in own if words.endswith((" is D", "inverted")) and words not in strange)])
+    if strange:
+        more = f"; and {len(strange) - 6} more" if len(strange) > 6 else ""
+        notes.append(f"unusual in the file itself, and left so: {'; '.join(strange[:6])}{more}")
     if box is not None:
         weight = density(topology, box * NANOMETRE)
         loose = choices.solvent is not None and choices.equilibration is None
@@ -236,7 +256,7 @@ def _cell(fixer: Any, source: Source, choices: Choices) -> list[str]:
 def _modified(fixer: Any, choices: Choices) -> list[str]:
     """Replace modified residues where that is agreed, else refuse them."""
     fixer.findNonstandardResidues()
-    suggested = dict(fixer.nonstandardResidues)
+    suggested = residues.replacements(fixer)
     wanted = {r: new for r, new in suggested.items() if r.name in SELENIUM or choices.replace}
     left = [residue for residue in residues.kinds_of(fixer.topology).modified if residue not in wanted]
     if left:
@@ -288,7 +308,7 @@ def _selected(fixer: Any, source: Source, choices: Choices, notes: list[str]) ->
     modeller = openmm().app.Modeller(fixer.topology, fixer.positions)
     modeller.delete(dropped)
     left = residues.kinds_of(modeller.topology)
-    fixer.topology, fixer.positions = residues.rearranged(
+    fixer.topology, fixer.positions, _ = residues.rearranged(
         modeller.topology, modeller.positions, (*left.waters, *left.ions, *left.ligands)
     )
     return residues.kinds_of(fixer.topology)
@@ -311,16 +331,22 @@ def _refuse_early(topology: Any, potential: Potential | None, choices: Choices) 
 
 
 def _refuse_late(
-    topology: Topology, charge: int, charged: list[tuple[str, int]], potential: Potential, choices: Choices
+    charge: int, charged: list[tuple[str, int]], potential: Potential, choices: Choices, of_file: Mapping[str, Any]
 ) -> None:
-    """Refuse charges, and the ions that solvation would bring in, where the model does not know them."""
+    """Refuse charges, and the ions that solvation would bring in, where the model does not know them.
+
+    Args:
+        of_file: residues (OpenMM's) by chain and number of the output.
+    """
     words = [name.split()[1] for name, _ in charged]
     ways = []
     acids = [name for name, q in charged if name.split()[1] in ("ASP", "GLU") and q < 0]
     if acids:
         chain, residue, number = acids[0].split()
         neutral = {"ASP": "ASH", "GLU": "GLH"}[residue]
-        ways.append(f"--protonation '{chain}:{residue} {number}={neutral}' and so on makes side chains neutral")
+        own = of_file[f"{chain} {number}"]
+        place = f"{own.chain.id}:{residue} {own.id}{own.insertionCode.strip()}"
+        ways.append(f"--protonation '{place}={neutral}' and so on makes side chains neutral")
     if not choices.caps and len(words) > 0:
         ways.append("--caps both makes the ends of chains neutral")
     refuse_charges(charge, charged, potential, ways)

@@ -178,6 +178,7 @@ def residue_labels(topology: Any) -> tuple[list[tuple[str, int]], tuple[str, ...
     for chain in topology.chains():
         residues = list(chain.residues())
         kept = None if _is_water(chain) else _own_numbers(residues)
+        shared = sum(other.id == chain.id and not _is_water(other) for other in topology.chains()) > 1
         fits = len(chain.id) == 1 and chain.id.strip() not in ("", "_")
         # two polymers under one letter would be bonded to each other by whoever reads the file
         free_letter = chain.id not in taken or not _is_polymer(chain)
@@ -200,7 +201,9 @@ def residue_labels(topology: Any) -> tuple[list[tuple[str, int]], tuple[str, ...
             used.append(letter)
         if residues and not _is_water(chain):
             why = "residues numbered anew from 1" if kept is None else "numbers as they were"
-            told.append(f"chain {chain.id or 'without name'} is chain {', '.join(used)} in the output ({why})")
+            part_of = f" ({residues[0].name} {residues[0].id} to {residues[-1].name} {residues[-1].id})"
+            name = f"{chain.id or 'without name'}{part_of * shared}"
+            told.append(f"chain {name} is chain {', '.join(used)} in the output ({why})")
     return labels, tuple(told)
 
 

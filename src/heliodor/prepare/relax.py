@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -86,6 +87,9 @@ class Equilibration:
         if not all(0.0 < value < float("inf") for value in values):
             raise InputError("temperature, lengths and time step of an equilibration must be above zero")
 
+
+SHAPE = 1e-3
+"""nm; single precision and boxes of some nanometres leave this much at most."""
 
 SMALL = 1000
 """Atoms below which one thread is as fast as several, and gives the same bits each time."""
@@ -207,7 +211,7 @@ def equilibrated(
     Args:
         topology, positions, field: as `relaxed`.
         held: atoms on springs until the release: as a rule the solute's heavy atoms.
-        frozen: atoms that never move.
+        frozen: atoms that never move, but with the whole solute, and keep their shape.
         seed: of velocities, thermostat and barostat.
 
     Raises:
@@ -217,11 +221,16 @@ def equilibrated(
     mm = openmm()
     unit = mm.unit
     periodic = topology.getPeriodicBoxVectors() is not None
-    start = nanometres(positions)
+    given = nanometres(positions)
+    still = sorted({*map(int, held), *map(int, frozen)}) if periodic else []
+    # the barostat scales the places of molecules about the origin: what is held must be one molecule and stay there
+    middle = given[still].mean(0) if still else np.zeros(3)
+    start = given - middle
     system = parametrised(topology, field, rigid=True)
     for atom in frozen:
         system.setParticleMass(int(atom), 0.0)
     _springs(system, start, held, stiffness)
+    _as_one(system, still)
     barostat = None
     if periodic:
         barostat = mm.MonteCarloBarostat(protocol.pressure * unit.bar, protocol.temperature * unit.kelvin, 0)
@@ -247,13 +256,14 @@ def equilibrated(
         _run(context, integrator, protocol.releasing / 4, protocol.step, progress, "releasing", k / 4, (k + 1) / 4)
     found, after = _positions(context), _energy(context)
     _check_finite(after, found)
+    found = _put_back(found, given, frozen, middle)
     volume = f"; {protocol.pressing:g} ps at {protocol.pressure:g} bar" if periodic else f"; {protocol.pressing:g} ps"
     return Relaxation(
         found,
         _box(context, topology),
         before,
         after,
-        _moved(topology, start, found),
+        _moved(topology, given, found),
         f"minimised; heated to {protocol.temperature:g} K in {protocol.heating:g} ps at fixed volume with {len(held)} "
         f"atoms held by {stiffness:g} kJ/mol/nm²{volume}; released in four steps over {protocol.releasing:g} ps; "
         f"{protocol.step:g} fs steps, bonds to hydrogen rigid",
@@ -302,6 +312,38 @@ def _springs(system: Any, start: Float[np.ndarray, "N 3"], held: Sequence[int], 
     for atom in held:
         springs.addParticle(int(atom), start[atom].tolist())
     system.addForce(springs)
+
+
+def _as_one(system: Any, atoms: Sequence[int]) -> None:
+    """Bonds without stiffness between atoms, which OpenMM's barostat then moves as one molecule."""
+    if len(atoms) < 2:
+        return
+    bonds = openmm().HarmonicBondForce()
+    for i, j in itertools.pairwise(atoms):
+        bonds.addBond(i, j, 0.0, 0.0)
+    system.addForce(bonds)
+
+
+def _put_back(
+    found: Float[np.ndarray, "N 3"],
+    given: Float[np.ndarray, "N 3"],
+    frozen: Sequence[int],
+    middle: Float[np.ndarray, "3"],
+) -> Float[np.ndarray, "N 3"]:
+    """Positions back where they were: by what was frozen, whose shape must be as it was, else the middle."""
+    if not len(frozen):
+        return found + middle
+    still = np.asarray(frozen, dtype=np.int64)
+    moved = found[still] - given[still]
+    shift: Float[np.ndarray, "3"] = moved.mean(0)
+    if np.abs(moved - shift).max() > SHAPE:
+        raise SimulationError(
+            f"what was to be left alone changed its shape by {np.abs(moved - shift).max() * NANOMETRE:.3f} Å during "
+            "the equilibration: leave --equilibrate out, or the ligand"
+        )
+    back = found - shift
+    back[still] = given[still]
+    return back
 
 
 def _minimise(context: Any, tolerance: float, iterations: int, progress: Progress | None, what: str) -> None:

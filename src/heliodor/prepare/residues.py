@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +53,53 @@ def kinds_of(topology: Any) -> Kinds:
     return Kinds(tuple(polymer), tuple(modified), tuple(waters), tuple(ions), tuple(ligands))
 
 
+SAME = {"NLN": "ASN", "OLS": "SER", "OLT": "THR"}
+"""GLYCAM's names of amino acids that carry a sugar."""
+
+_ALONG = "BGDEZH"
+"""Greek letters in atom names, along a side chain."""
+
+
+def replacements(fixer: Any) -> dict[Any, str]:
+    """The standard residue that each modified one is made of, as PDBFixer suggests it and the atoms bear out.
+
+    PDBFixer goes by the name; the same name may mean another residue to others. A suggestion is taken if the residue
+    has the parent's backbone and, at every place along the side chain where it has atoms, the parent's elements.
+    """
+    suggested = dict(fixer.nonstandardResidues)
+    suggested |= {residue: SAME[residue.name] for residue in fixer.topology.residues() if residue.name in SAME}
+    return {
+        residue: parent
+        for residue, parent in suggested.items()
+        if residue.name == "MSE" or _fits(fixer, residue, parent)
+    }
+
+
+def _fits(fixer: Any, residue: Any, parent: str) -> bool:
+    names = {atom.name for atom in residue.atoms()}
+    template = fixer.templates.get(parent)
+    if template is None:
+        return False
+    heavy = [atom for atom in template.topology.atoms() if atom.element.atomic_number > 1]
+    if parent in NUCLEIC:
+        return {"C1'", "O3'"} <= names
+    if not {"N", "CA", "C"} <= names:
+        return False
+    here, there = _elements(residue.atoms()), _elements(heavy)
+    return all(elements <= here[letter] for letter, elements in there.items() if letter in here)
+
+
+def _elements(atoms: Iterable[Any]) -> dict[str, set[int]]:
+    """Elements of the heavy atoms of a side chain at each place along it."""
+    found: dict[str, set[int]] = {}
+    for atom in atoms:
+        number = atom.element.atomic_number if atom.element is not None else 0
+        place = atom.name[1:2]
+        if number > 1 and place in _ALONG and place:
+            found.setdefault(place, set()).add(number)
+    return found
+
+
 def named(residues: Sequence[Any]) -> str:
     """Some residues for people: all of few, names and counts of many."""
     if len(residues) <= SHOWN:
@@ -84,7 +131,7 @@ def rearranged(
     positions: Any,
     others: Sequence[Any] = (),
     breaks: Callable[[Any, Any], bool] = lambda before, after: False,
-) -> tuple[Any, Any]:
+) -> tuple[Any, Any, dict[Any, Any]]:
     """The same residues with ``others`` moved behind the polymers, into chains of their own with the same names.
 
     Files give waters and ligands the letter of the chain beside them; builders take the last residue of a chain for
@@ -92,11 +139,15 @@ def rearranged(
 
     Args:
         breaks: whether a new chain begins between two residues.
+
+    Returns:
+        Topology, positions, and the new residue of each old one.
     """
     app = openmm().app
     made = app.Topology()
     made.setPeriodicBoxVectors(topology.getPeriodicBoxVectors())
     atoms: dict[Any, Any] = {}
+    copies: dict[Any, Any] = {}
     moved = set(others)
     placed: list[Any] = []
     for polymer in (True, False):
@@ -107,7 +158,7 @@ def rearranged(
                 if new is None or (polymer and breaks(last, residue)):
                     new = made.addChain(chain.id)
                 last = residue
-                copy = made.addResidue(residue.name, new, residue.id, residue.insertionCode)
+                copy = copies[residue] = made.addResidue(residue.name, new, residue.id, residue.insertionCode)
                 for atom in residue.atoms():
                     atoms[atom] = made.addAtom(atom.name, atom.element, copy, atom.id, atom.formalCharge)
                     placed.append(positions[atom.index])
@@ -117,4 +168,4 @@ def rearranged(
         if joined or atoms[bond[0]].residue.chain is atoms[bond[1]].residue.chain:
             made.addBond(atoms[bond[0]], atoms[bond[1]], bond.type, bond.order)
     unit = openmm().unit
-    return made, unit.Quantity([p.value_in_unit(unit.nanometer) for p in placed], unit.nanometer)
+    return made, unit.Quantity([p.value_in_unit(unit.nanometer) for p in placed], unit.nanometer), copies

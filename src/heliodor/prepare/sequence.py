@@ -100,6 +100,12 @@ def _words(text: str) -> tuple[list[str], bool]:
     parts = [part for part in re.split(r"[-\s,_]+", body) if part]
     if len(parts) == 1 and parts[0].isupper() and parts[0].isalpha():
         return _letters(parts[0], text), proton
+    mixed = re.search(r"(^|[A-Z])[a-z]+[A-Z]{2}|[A-Z]{2}[a-z]+$|^[a-z][A-Z]", body) and "Me" not in body
+    if mixed and set(body.upper()) <= set(ONE_LETTER):
+        raise InputError(
+            f"small letters in the sequence {text!r} stand for D-residues, which are not built: write L-residues in "
+            "capital letters (AAAK) or by three letters (Ala)"
+        )
     words = []
     for part in parts:
         # names run together are told apart by their capital letters

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from heliodor.errors import InputError
 from heliodor.prepare.prepared import NANOMETRE, WATERS, nanometres, openmm
 from heliodor.prepare.relax import random_numbers
+from heliodor.prepare.seam import closed
 
 LITRE = 1e27
 """Å³."""
@@ -122,7 +123,8 @@ def counter_ions(charge: int, solvent: Solvent) -> tuple[str, ...]:
 def solvated(
     topology: Any, positions: Any, field: Any, solvent: Solvent, charge: int, seed: int = 0
 ) -> tuple[Any, Any, dict[str, Any], list[str]]:
-    """Fill a box with TIP3P water, and ions in the place of some, by OpenMM's Modeller.
+    """Fill a box with TIP3P water, and ions in the place of some, by OpenMM's Modeller, and
+    the layer along the faces by PACKMOL (`seam`).
 
     Args:
         positions: nm, or a quantity.
@@ -138,6 +140,7 @@ def solvated(
     edges = box_for(nanometres(positions) * NANOMETRE, solvent)
     modeller = mm.app.Modeller(topology, positions)
     before = _counts(modeller.topology)
+    first = topology.getNumResidues()
     with random_numbers(seed):
         try:
             modeller.addSolvent(
@@ -149,15 +152,23 @@ def solvated(
             )
         except ValueError as error:
             raise InputError(f"the box cannot be filled with water: {error}") from error
-    added = {name: n - before.get(name, 0) for name, n in _counts(modeller.topology).items()}
+    filled, filled_positions, seam = modeller.topology, modeller.positions, False
+    mended = closed(filled, filled_positions, first, seed)
+    if mended is not None:
+        filled, filled_positions, _ = mended
+    else:
+        seam = True
+    added = {name: n - before.get(name, 0) for name, n in _counts(filled).items()}
     waters, sodium, chloride = (added.get(name, 0) for name in ("water", "NA", "CL"))
     numbers = {"box_A": list(edges), "waters_added": waters, "sodium_added": sodium, "chloride_added": chloride}
     notes = [f"{waters} waters added in a box of {' × '.join(f'{edge:.2f}' for edge in edges)} Å"]
+    if seam:
+        notes.append("a seam of less water is left along the faces of the box: --equilibrate, or a barostat, closes it")
     if sodium or chloride:
         volume = edges[0] * edges[1] * edges[2]
         salt = min(sodium, chloride) / AVOGADRO * LITRE / volume
         notes.append(f"{sodium} Na+ and {chloride} Cl- added ({salt:.3f} mol/l of salt in the whole box)")
-    return modeller.topology, modeller.positions, numbers, notes
+    return filled, filled_positions, numbers, notes
 
 
 def density(topology: Any, box: Float[np.ndarray, "3 3"]) -> float:

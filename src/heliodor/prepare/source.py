@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from heliodor.errors import InputError, MissingExtraError
+from heliodor.prepare.alternates import Alternate, best_conformers
 from heliodor.prepare.prepared import nanometres
 
 PLACEHOLDER = 1.5
@@ -80,13 +81,15 @@ class _Site:
     residue: str
     alternate: str
     occupancy: float
+    name: str
+    position: tuple[float, float, float]
 
 
 def read_source(path: str | Path, model: int | None = None) -> Source:
     """Read a PDB or mmCIF file, plain or compressed (.gz, .xz).
 
-    Of alternate locations those of a residue's best occupied conformer are kept (the first where several are equal), so
-    that atoms of different conformers are never mixed within a residue.
+    Of alternate locations those of a residue's best occupied conformer are kept (`alternates.best_conformers`), so that
+    atoms of different conformers are never mixed within a residue.
 
     Args:
         model: which model, by its number in the file; None: the first, with a note.
@@ -210,7 +213,9 @@ def _read_pdb(path: Path, text: str) -> tuple[list[str], list[_Site], str, None]
                     "damaged or not a PDB file"
                 ) from None
             residue, alternate = line[17:21].strip(), line[16:17].strip()
-            sites.append(_Site(row, model, (line[21:22], line[22:27]), residue, alternate, _number(line[54:60])))
+            place, name = (line[21:22], line[22:27]), line[12:16].strip()
+            x, y, z = (float(line[k : k + 8]) for k in (30, 38, 46))
+            sites.append(_Site(row, model, place, residue, alternate, _number(line[54:60]), name, (x, y, z)))
     return lines, sites, space_group, None
 
 
@@ -254,6 +259,8 @@ def _read_cif(path: Path, text: str) -> tuple[list[str], list[_Site], str, Any]:
                 value(row, "auth_comp_id", "label_comp_id"),
                 value(row, "label_alt_id"),
                 _number(value(row, "occupancy")),
+                value(row, "label_atom_id", "auth_atom_id"),
+                (_number(value(row, "Cartn_x")), _number(value(row, "Cartn_y")), _number(value(row, "Cartn_z"))),
             )
         )
     symmetry = block.getObj("symmetry")
@@ -272,14 +279,12 @@ def _number(text: str) -> float:
 
 def _one_conformer(sites: Sequence[_Site]) -> tuple[list[_Site], list[str]]:
     """Atoms of the best occupied conformer of each residue, and a note where there was a choice."""
-    options: dict[tuple[str, ...], dict[tuple[str, str], float]] = {}
+    options: dict[tuple[str, ...], dict[tuple[str, str], list[Alternate]]] = {}
     for site in sites:
         if site.alternate:
-            here = options.setdefault(site.place, {})
-            key = (site.alternate, site.residue)
-            # the mean would favour conformers given for a few atoms
-            here[key] = here.get(key, 0.0) + site.occupancy
-    chosen = {place: max(found, key=found.__getitem__) for place, found in options.items()}
+            here = options.setdefault(site.place, {}).setdefault((site.alternate, site.residue), [])
+            here.append(Alternate(site.name, site.occupancy, np.array(site.position)))
+    chosen = best_conformers(options)
     kept = []
     for site in sites:
         best = chosen.get(site.place)
