@@ -4,5 +4,5 @@ set -eu
 cd "$(dirname "$0")"
 . ../common.sh
 heliodor prepare 1crn.pdb --solvate 5 --output out/crambin --overwrite
-heliodor md out/crambin.xyz --time "0.1 ps" --temperature 300 --save-every 5 --seed 1 --output out/crambin.h5 --overwrite
+heliodor md out/crambin.xyz --ensemble npt --time "0.1 ps" --temperature 300 --save-every 5 --seed 1 --output out/crambin.h5 --overwrite
 heliodor report out/crambin.h5 --overwrite

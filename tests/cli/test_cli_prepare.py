@@ -155,3 +155,13 @@ def test_help_stays_light() -> None:
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
     assert main(["prepare", "--help"]) == 0
+
+
+def test_the_structure_handed_in_is_never_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("my.pdb").write_bytes(TEN.read_bytes())
+    assert main(["prepare", "my.pdb", "--output", "my", "--overwrite"]) == 2
+    assert "my.pdb is the structure handed in: choose another --output" in capsys.readouterr().err
+    assert Path("my.pdb").read_bytes() == TEN.read_bytes()

@@ -131,7 +131,7 @@ def molecule(
     mol = chem.Mol(what.mol)
     exact = bond_lengths.measured(mol)
     if exact is not None:
-        known = "bond lengths and angles as measured in the gas phase (CRC Handbook, NIST)"
+        known = "bond lengths and angles from a table of measured and computed ones (prepare/bond_lengths.py)"
         return [_prepared(what, exact, residue, (known,), {"seed": seed, "force_field": "none"})]
     ids = _embedded(mol, what.smiles, seed)
     energies, method = _relaxed(mol)

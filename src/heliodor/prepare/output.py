@@ -49,13 +49,18 @@ def output_paths(stem: str | Path) -> tuple[Path, Path, Path]:
     )
 
 
-def refuse_outputs(stem: str | Path, overwrite: bool = False) -> None:
+def refuse_outputs(stem: str | Path, overwrite: bool = False, source: Path | None = None) -> None:
     """To be called before the work begins.
 
+    Args:
+        source: the file handed in, which is never replaced.
+
     Raises:
-        InputError: one of the files exists, or there is no such folder.
+        InputError: one of the files exists, or there is no such folder; ``source`` is one of them.
     """
     for path in output_paths(stem):
+        if source is not None and path.exists() and source.exists() and path.samefile(source):
+            raise InputError(f"{path} is the structure handed in: choose another --output")
         refuse_existing(path, overwrite)
 
 

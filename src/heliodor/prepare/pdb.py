@@ -211,8 +211,8 @@ def prepare_file(
     if box is not None:
         weight = density(topology, box * NANOMETRE)
         loose = choices.solvent is not None and choices.equilibration is None
-        seam = ", low by the seam along the faces of the box: --equilibrate, or a barostat, closes it" * loose
-        notes.append(f"density {weight:.3f} g/cm³{seam}")
+        lighter = ", lighter than at 1 bar: --equilibrate, or a run with a barostat, brings it there" * loose
+        notes.append(f"density {weight:.3f} g/cm³{lighter}")
         details["density_g_cm3"] = weight
     details["choices"] = asdict(choices)
     return from_openmm(topology, positions, charge=charge, charged=charged, notes=notes, details=details)

@@ -163,7 +163,7 @@ def protein(
         seed=seed,
     )
     stem = output or f"{stem_of(file)}-prepared"
-    refuse_outputs(stem, overwrite)
+    refuse_outputs(stem, overwrite, source=file)
     with ProgressBar() as progress:
         prepared = prepare_file(file, choices, model=model, progress=progress)
     finish(prepared, stem, source=str(file), overwrite=overwrite, as_json=as_json)
