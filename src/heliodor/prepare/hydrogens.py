@@ -11,7 +11,7 @@ from heliodor.errors import InputError
 from heliodor.prepare.output import NUCLEIC, PROTEIN
 from heliodor.prepare.prepared import label, openmm
 from heliodor.prepare.protonation import PKA
-from heliodor.prepare.relax import random_numbers
+from heliodor.prepare.relax import one_thread, random_numbers
 
 VARIANTS = {
     "ASP": ("ASP", "ASH"),
@@ -192,7 +192,7 @@ def add_hydrogens(
         raise InputError(f"pH must be between 0 and 14, not {ph:g}")
     variants, notes = at_ph(topology, variants_for(topology, overrides), ph)
     modeller = openmm().app.Modeller(topology, positions)
-    with random_numbers(seed):
+    with random_numbers(seed), one_thread():
         try:
             chosen = modeller.addHydrogens(field, pH=ph, variants=variants)
         except ValueError as error:

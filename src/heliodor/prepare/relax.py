@@ -271,6 +271,23 @@ def equilibrated(
 
 
 @contextmanager
+def one_thread() -> Iterator[None]:
+    """OpenMM's own contexts on the CPU add up forces in one order here, so that the same input gives the same bits."""
+    mm = openmm()
+    names = [mm.Platform.getPlatform(k).getName() for k in range(mm.Platform.getNumPlatforms())]
+    if "CPU" not in names:
+        yield
+        return
+    platform = mm.Platform.getPlatform("CPU")
+    kept = platform.getPropertyDefaultValue("Threads")
+    platform.setPropertyDefaultValue("Threads", "1")
+    try:
+        yield
+    finally:
+        platform.setPropertyDefaultValue("Threads", kept)
+
+
+@contextmanager
 def random_numbers(seed: int) -> Iterator[None]:
     """OpenMM and PDBFixer draw from the random numbers of Python and NumPy: seeded here, put back afterwards."""
     import random
