@@ -106,13 +106,13 @@ def _interaction(potential: Potential, system: System, first: int, protocol: str
     check_distances(system, neighbors, first)
     together = system if protocol == "fragments" else system.replace(fragment=None, fragment_charge=None)
     bound = evaluate_system(potential, together, neighbors, forces=False).energy
-    free = evaluate_system(potential, system, _apart(neighbors, system), forces=False).energy
+    free = evaluate_system(potential, system, apart(neighbors, system), forces=False).energy
     return (bound - free).cpu().numpy()
 
 
-def _apart(neighbors: Neighbors, system: System) -> Neighbors:
+def apart(neighbors: Neighbors, system: System) -> Neighbors:
     """Without the edges between fragments: as if they were infinitely far from each other."""
     assert system.fragment is not None
     kept = neighbors.select(system.fragment[neighbors.i] == system.fragment[neighbors.j])
-    long_range = None if neighbors.long_range is None else _apart(neighbors.long_range, system)
+    long_range = None if neighbors.long_range is None else apart(neighbors.long_range, system)
     return replace(kept, long_range=long_range)

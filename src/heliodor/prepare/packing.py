@@ -60,9 +60,9 @@ def pack(kinds: Sequence[Kind], box: Float[np.ndarray, "3"], seed: int = 0) -> t
         InputError: no room.
         MissingExtraError: PACKMOL is not installed.
     """
-    binary = _binary()
+    binary = packmol_path()
     for gap in GAPS:
-        found = _packed(binary, kinds, box, gap, seed)
+        found = packed_once(binary, kinds, box, gap, seed)
         if found is None:
             continue
         closest = closest_contact(kinds, found, box)
@@ -95,9 +95,10 @@ def closest_of(
     return float(d[apart].min()) if apart.any() else 5.0
 
 
-def _packed(
+def packed_once(
     binary: Path, kinds: Sequence[Kind], box: Float[np.ndarray, "3"], gap: float, seed: int
 ) -> Float[np.ndarray, "N 3"] | None:
+    """Positions (Å) of one run of PACKMOL that keeps molecules ``gap`` Å apart; None where it finds no room."""
     with tempfile.TemporaryDirectory(prefix="heliodor-") as folder:
         lines = [f"tolerance {gap}", "filetype xyz", "output packed.xyz", f"seed {seed % 2**30 + 1}", "nloop 200"]
         lines.append("pbc " + " ".join(f"{edge:.6f}" for edge in box))
@@ -130,7 +131,7 @@ def _write_xyz(path: Path, kind: Kind) -> None:
     path.write_text("\n".join([str(len(rows)), "", *rows]) + "\n")
 
 
-def _binary() -> Path:
+def packmol_path() -> Path:
     try:
         from packmol.cli import get_binary_path
 

@@ -106,12 +106,12 @@ def _packed(kept: Kind, wanted: int, edges: Float[np.ndarray, "3"], seed: int) -
     from scipy.spatial import KDTree
 
     try:
-        binary = packing._binary()
+        binary = packing.packmol_path()
     except MissingExtraError:
         return None
     kinds = [kept, Kind(np.array([8, 1, 1]), _WATER, wanted, outside=DEPTH)]
     for gap in packing.GAPS[1:]:
-        found = packing._packed(binary, kinds, edges, gap, seed)
+        found = packing.packed_once(binary, kinds, edges, gap, seed)
         if found is None:
             continue
         new = found[len(kept.numbers) :]

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from ase.data import chemical_symbols
-from jaxtyping import Int
 
 from heliodor.errors import MissingExtraError
 from heliodor.topology import Topology
-from heliodor.trajectory.block import Block
 
 NANOMETRE = 10.0
 """Å."""
@@ -49,13 +46,3 @@ def to_mdtraj(topology: Topology) -> Any:
     for i, j in topology.bonds.tolist():
         made.add_bond(atoms[i], atoms[j])
     return made
-
-
-def to_mdtraj_frames(block: Block, topology: Any, atoms: Int[np.ndarray, "n"] | None = None) -> Any:
-    """An ``mdtraj.Trajectory`` of a block's frames, in nanometres; without unit cell, so wrap nothing.
-
-    Args:
-        topology: of `to_mdtraj`, of the same atoms as the block, or of those ``atoms`` of it.
-    """
-    positions = block.positions if atoms is None else block.positions[:, atoms]
-    return mdtraj().Trajectory((positions / NANOMETRE).astype(np.float32), topology, time=block.time / 1000.0)

@@ -17,7 +17,6 @@ _AMINO_ACIDS_WORDS = (
 )
 _CAPS_WORDS = "ACE NME NMA NH2 FOR NHE"
 _WATERS_WORDS = "HOH WAT H2O TIP3 TIP3P SOL TIP TP3 SPC OPC T3P"
-_NUCLEOTIDES_WORDS = "A C G U T I DA DC DG DT DU DI ADE CYT GUA THY URA"
 _LIPIDS_WORDS = "POPC POPE POPG POPS DPPC DPPE DOPC DOPE DOPG DOPS DMPC DLPC DLPE DSPC PSPC CHOL CHL1 POP PA PC OL"
 
 AMINO_ACIDS = frozenset(_AMINO_ACIDS_WORDS.split())
@@ -27,8 +26,6 @@ CAPS = frozenset(_CAPS_WORDS.split())
 """Residue names of peptides' ends."""
 
 WATERS = frozenset(_WATERS_WORDS.split())
-
-NUCLEOTIDES = frozenset(_NUCLEOTIDES_WORDS.split())
 
 LIPIDS = frozenset(_LIPIDS_WORDS.split())
 """Residue names of lipids, whole ones and Amber's parts."""

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 
 from heliodor.analysis.binding.fragments import fragment_charges
 from heliodor.errors import InputError
-from heliodor.interaction import PROTOCOLS, _apart
+from heliodor.interaction import PROTOCOLS, apart
 from heliodor.potential import Potential, check_distances, check_energy, evaluate_system
 from heliodor.system import System
 
@@ -145,7 +145,7 @@ def binding_curve(
         check_distances(system, neighbors, done)
         if reference is None:
             # rigid fragments that do not see each other: the same wherever they are
-            reference = _evaluated(potential, system, _apart(neighbors, system))
+            reference = _evaluated(potential, system, apart(neighbors, system))
         together = system if protocol == "fragments" else system.replace(fragment=None, fragment_charge=None)
         energy, parts = _evaluated(potential, together, neighbors)
         energies.append(energy - reference[0])

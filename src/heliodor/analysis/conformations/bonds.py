@@ -13,7 +13,7 @@ import numpy as np
 from ase.data import covalent_radii
 from jaxtyping import Float, Int
 
-from heliodor.analysis.conformations.along import time_axis
+from heliodor.analysis.along import time_axis
 from heliodor.analysis.show import Axis, Curve, Number, Panel, Shown
 from heliodor.dynamics.watch.bonds import BROKEN, FORMED
 from heliodor.topology import NONMETALS

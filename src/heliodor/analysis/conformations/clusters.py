@@ -10,7 +10,7 @@ import ase
 import numpy as np
 from jaxtyping import Float, Int
 
-from heliodor.analysis.conformations.along import even_frames, time_axis
+from heliodor.analysis.along import even_frames, time_axis
 from heliodor.analysis.conformations.solute import Solute, find_solute, in_one_piece, read_shapes
 from heliodor.analysis.conformations.superpose import rmsd_matrix
 from heliodor.analysis.show import Axis, Curve, Number, Panel, Shown

@@ -8,7 +8,7 @@ import ase
 import numpy as np
 from jaxtyping import Float
 
-from heliodor.analysis.conformations.along import mean_error, time_axis
+from heliodor.analysis.along import mean_error, time_axis
 from heliodor.analysis.conformations.solute import Solute, find_solute, in_one_piece, read_shapes
 from heliodor.analysis.conformations.superpose import rmsd_of_pairs
 from heliodor.analysis.show import Axis, Curve, Number, Panel, Shown

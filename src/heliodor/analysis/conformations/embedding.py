@@ -13,7 +13,7 @@ from importlib.util import find_spec
 import numpy as np
 from jaxtyping import Float, Int
 
-from heliodor.analysis.conformations.along import even_frames, time_axis
+from heliodor.analysis.along import even_frames, time_axis
 from heliodor.analysis.conformations.features import features
 from heliodor.analysis.conformations.solute import find_solute, read_shapes
 from heliodor.analysis.show import Axis, Curve, Number, Panel, Shown

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from heliodor.analysis.conformations.along import mean_error, time_axis
+from heliodor.analysis.along import mean_error, time_axis
 from heliodor.analysis.conformations.solute import Solute, find_solute, in_one_piece
 from heliodor.analysis.show import Axis, Curve, Number, Panel, Shown
 from heliodor.errors import InputError

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from heliodor.analysis.conformations.along import mean_error, time_axis
+from heliodor.analysis.along import mean_error, time_axis
 from heliodor.analysis.conformations.solute import Solute, find_solute, read_shapes
 from heliodor.analysis.conformations.superpose import rmsd_of_pairs
 from heliodor.analysis.show import Axis, Curve, Number, Panel, Shown

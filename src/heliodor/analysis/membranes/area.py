@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from heliodor.analysis.conformations.along import mean_error, time_axis
+from heliodor.analysis.along import mean_error, time_axis
 from heliodor.analysis.membranes.experiment import AREA, AREA_NOTE
 from heliodor.analysis.membranes.frame import axis_of, placed, tail_ends
 from heliodor.analysis.membranes.lipids import comparison_note, kinds_of, unlike_measured

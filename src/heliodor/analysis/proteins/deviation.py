@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from heliodor.analysis.along import time_axis
 from heliodor.analysis.proteins import turns
 from heliodor.analysis.proteins.backbone import Backbone, View, backbone_of, require, view_of
 from heliodor.analysis.proteins.reference import read_reference
-from heliodor.analysis.proteins.series import mean_of, time_axis
+from heliodor.analysis.proteins.series import mean_of
 from heliodor.analysis.show import Axis, Curve, Number, Panel, Shown
 from heliodor.errors import InputError
 from heliodor.topology import Topology

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from heliodor.analysis.along import time_axis
 from heliodor.analysis.proteins.backbone import (
     Backbone,
     View,
@@ -25,7 +26,7 @@ from heliodor.analysis.proteins.backbone import (
     require,
     view_of,
 )
-from heliodor.analysis.proteins.series import mean_of, running_mean, time_axis
+from heliodor.analysis.proteins.series import mean_of, running_mean
 from heliodor.analysis.show import Axis, Curve, Number, Panel, Shown
 from heliodor.errors import InputError
 from heliodor.topology import Topology

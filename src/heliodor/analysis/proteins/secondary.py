@@ -12,9 +12,10 @@ from shutil import which
 import numpy as np
 from jaxtyping import Float
 
+from heliodor.analysis.along import time_axis
 from heliodor.analysis.proteins import turns
 from heliodor.analysis.proteins.backbone import Backbone, View, backbone_of, require, view_of
-from heliodor.analysis.proteins.series import longest_memory, share_of, time_axis
+from heliodor.analysis.proteins.series import longest_memory, share_of
 from heliodor.analysis.show import Axis, Heat, Number, Panel, Shown
 from heliodor.errors import InputError
 from heliodor.trajectory.block import Block

@@ -7,11 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float
 
-from heliodor.analysis.show import Axis
 from heliodor.analysis.statistics import SHORTEST, correlated_mean, inefficiency, mean_with_error, population
-
-LONG = 1e7
-"""fs; longer trajectories are shown in ns."""
 
 POPULATIONS = (
     "Errors of populations: the larger of that from the correlation along time and the binomial one of as many "
@@ -23,12 +19,6 @@ POPULATIONS = (
 
 FEW = 20.0
 """Independent samples below which an error is doubtful (`correlated_mean`)."""
-
-
-def time_axis(time: Float[np.ndarray, "T"]) -> tuple[Float[np.ndarray, "T"], Axis]:
-    """Times (fs) in the unit they are shown in, and the axis."""
-    long = len(time) > 0 and time[-1] - time[0] > LONG
-    return time / (1e6 if long else 1e3), Axis("time", "ns" if long else "ps")
 
 
 def mean_of(series: np.ndarray) -> tuple[float, float | None, str]:

@@ -22,17 +22,13 @@ from torch import Tensor
 from heliodor.dynamics.naming import atom_name
 from heliodor.neighbors import Neighbors, find_neighbors
 from heliodor.system import System
-
-BONDED = 1.3
-"""Nonmetals closer than this times the sum of their covalent radii at the start are bonded; a start may be strained."""
+from heliodor.topology import BONDED, NONMETALS
 
 FORMED = 1.2
 """Pairs not bonded at the start that come closer than this times the sum of covalent radii have formed a bond."""
 
 BROKEN = 1.6
 """A bond longer than this times the sum of the covalent radii is broken."""
-
-_NONMETALS = (1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 32, 33, 34, 35, 51, 52, 53, 85)
 
 
 @dataclass(frozen=True)
@@ -115,7 +111,7 @@ def covalent(system: System, pairs: Neighbors) -> Bool[Tensor, "E"]:
 def is_nonmetal(system: System) -> Bool[Tensor, "N"]:
     """Atoms whose bonds are followed."""
     nonmetal = torch.zeros(256, dtype=torch.bool, device=system.device)
-    nonmetal[list(_NONMETALS)] = True
+    nonmetal[list(NONMETALS)] = True
     return nonmetal[system.numbers]
 
 

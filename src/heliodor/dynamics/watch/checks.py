@@ -12,7 +12,6 @@ from heliodor.dynamics.naming import atom_name
 from heliodor.dynamics.state import MDState, kinetic_energy
 from heliodor.dynamics.state import temperature as temperature_of
 from heliodor.dynamics.watch.bonds import (
-    BONDED,
     BROKEN,
     FORMED,
     BrokenBond,
@@ -25,6 +24,7 @@ from heliodor.dynamics.watch.bonds import (
 from heliodor.errors import SimulationError
 from heliodor.neighbors import Neighbors
 from heliodor.system import System
+from heliodor.topology import BONDED
 
 __all__ = [
     "BONDED",
