@@ -1,5 +1,5 @@
 #!/bin/sh
-# Ace-Ala3-NMe in the gas phase: where its backbone goes. About 10 minutes on two cores.
+# Ace-Ala3-NMe in the gas phase: where its backbone goes. About 15 minutes on two cores.
 set -eu
 cd "$(dirname "$0")"
 . ../common.sh
