@@ -1,0 +1,1 @@
+"""Pieces of large molecules small enough for quantum chemistry, from the bonds up and from snapshots down."""

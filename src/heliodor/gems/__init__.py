@@ -1,0 +1,1 @@
+"""From a large molecule to its force field: fragments, labels, training, validation, dynamics, report."""
