@@ -1,0 +1,143 @@
+"""Training of the force field, and of the one without top-down fragments, side by side."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heliodor.errors import HeliodorError, InputError
+from heliodor.gems.config import Config
+from heliodor.train.dataset import Dataset
+
+KINDS = ("bottom-up", "top-down")
+
+VALIDATION = 0.05
+"""Share of each kind that the training watches, whole groups of it."""
+
+POLL = 1.0
+"""Seconds between looks at the processes."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One training.
+
+    Attributes:
+        name: of the model's file and of the folder of its training.
+        kinds: of structures it learns from.
+    """
+
+    name: str
+    kinds: tuple[str, ...]
+
+
+def fits(config: Config) -> tuple[Fit, ...]:
+    """The trainings a configuration asks for."""
+    wanted = [Fit("model", KINDS)]
+    both = config.bottom_up.max_heavy > 0 and config.top_down.structures > 0
+    if both and config.validate.without_top_down:
+        wanted.append(Fit("model-bottom-up", KINDS[:1]))
+    return tuple(wanted)
+
+
+def split(labelled: Dataset, kinds: tuple[str, ...], seed: int) -> tuple[Dataset, Dataset]:
+    """Structures to train on and to watch, of some kinds; no group is in both.
+
+    Raises:
+        InputError: too few labelled structures.
+    """
+    random = np.random.default_rng(seed)
+    training, watching = [], []
+    good = np.isfinite(labelled.energy)
+    for kind in kinds:
+        mine = np.flatnonzero(good & (labelled.kind == kind))
+        groups = random.permutation(np.unique(labelled.group[mine]))
+        sizes = np.array([np.count_nonzero(labelled.group[mine] == group) for group in groups])
+        share = np.cumsum(sizes) <= max(VALIDATION * len(mine), sizes.min(initial=0))
+        watched = np.isin(labelled.group[mine], groups[share])
+        training += mine[~watched].tolist()
+        watching += mine[watched].tolist()
+    if len(training) < 2 or not watching:
+        raise InputError(
+            f"{len(training)} labelled structures are too few to train on and to watch: see 'heliodor label status' "
+            "for failed labels, or ask for more fragments"
+        )
+    return labelled.take(training), labelled.take(watching)
+
+
+def fit_all(folder: Path, config: Config, tell: Callable[[str, int, int], None]) -> dict[str, Any]:
+    """Train all models, each in a process of its own; what was killed is taken up.
+
+    Returns:
+        What each training came to, by its name.
+
+    Raises:
+        HeliodorError: a training failed.
+    """
+    wanted = fits(config)
+    context = multiprocessing.get_context("spawn")
+    at_once = min(len(wanted), config.workers)
+    threads = max(1, (os.cpu_count() or 1) // at_once)
+    queue: Any = context.Queue()
+    waiting, running, results = list(wanted), {}, {}
+    parts: dict[str, tuple[str, float]] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                one = waiting.pop(0)
+                process = context.Process(target=_fit, args=(folder, config, one, threads, queue), daemon=True)
+                process.start()
+                running[one.name] = process
+            _hear(queue, parts, results)
+            for name, process in list(running.items()):
+                if process.is_alive():
+                    continue
+                process.join()
+                _hear(queue, parts, results)
+                del running[name]
+                if not isinstance(results.get(name), dict):
+                    told = results.get(name) or f"the process ended with code {process.exitcode}"
+                    raise HeliodorError(f"training of {name} failed: {told}; start the same command again to go on")
+            if parts:
+                share = sum(part for _, part in parts.values()) / len(wanted)
+                tell(
+                    "; ".join(f"{name}: {words}" for name, (words, _) in sorted(parts.items())), int(1000 * share), 1000
+                )
+            time.sleep(POLL)
+    finally:
+        for process in running.values():
+            process.terminate()
+    return results
+
+
+def _hear(queue: Any, parts: dict[str, tuple[str, float]], results: dict[str, Any]) -> None:
+    while not queue.empty():
+        kind, name, value = queue.get()
+        if kind == "part":
+            parts[name] = value
+        else:
+            results[name] = value
+
+
+def _fit(folder: Path, config: Config, one: Fit, threads: int, queue: Any) -> None:
+    """In a process of its own."""
+    import torch
+
+    torch.set_num_threads(threads)
+    try:
+        facts = fit(folder, config, one, lambda words, part: queue.put(("part", one.name, (words, part))))
+        queue.put(("result", one.name, dict(facts)))
+    except HeliodorError as error:
+        queue.put(("result", one.name, str(error)))
+
+
+def fit(folder: Path, config: Config, one: Fit, tell: Callable[[str, float], None]) -> Mapping[str, Any]:
+    """One training, from ``labelled.h5`` to ``<name>.safetensors``."""
+    raise NotImplementedError
