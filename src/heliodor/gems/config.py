@@ -184,18 +184,17 @@ def _as(kind: Any, value: Any, where: str) -> Any:
     raise InputError(f"{where} should be {words.get(kind, 'names and values')}, not {value!r}")
 
 
-def explain(cls: type = Config, depth: int = 0) -> str:
-    """All choices with their defaults as commented YAML."""
+def explain(config: Any = None, depth: int = 0) -> str:
+    """All choices with their values as commented YAML; the defaults if no configuration is given."""
     import yaml
 
+    values = Config() if config is None else config
     lines = []
-    for f in fields(cls):  # type: ignore[arg-type]
-        hint = typing.get_type_hints(cls)[f.name]
-        pad = "  " * depth
-        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-            lines += [f"{pad}{f.name}:  # {f.metadata['help']}", explain(hint, depth + 1)]
+    for f in fields(values):
+        pad, value = "  " * depth, getattr(values, f.name)
+        if dataclasses.is_dataclass(value):
+            lines += [f"{pad}{f.name}:  # {f.metadata['help']}", explain(value, depth + 1)]
             continue
-        value = f.default if f.default is not dataclasses.MISSING else f.default_factory()  # type: ignore[misc]
         plain = list(value) if isinstance(value, tuple) else value
         text = yaml.safe_dump(plain, default_flow_style=True, allow_unicode=True).replace("\n...", "").strip()
         lines.append(f"{pad}{f.name}: {text}  # {f.metadata['help']}")

@@ -86,7 +86,9 @@ def fit_all(folder: Path, config: Config, tell: Callable[[str, int, int], None])
     at_once = min(len(wanted), config.workers)
     threads = max(1, (os.cpu_count() or 1) // at_once)
     queue: Any = context.Queue()
-    waiting, running, results = list(wanted), {}, {}
+    waiting = list(wanted)
+    running: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     parts: dict[str, tuple[str, float]] = {}
     try:
         while waiting or running:

@@ -54,6 +54,7 @@ def write_report(
     without: Collection[str] = (),
     processes: int = 1,
     csv: str | Path | None = None,
+    first: Sequence[Shown] = (),
     overwrite: bool = False,
     tell: Tell = lambda what, how: None,
     step: Step = lambda what, done, of: None,
@@ -70,6 +71,7 @@ def write_report(
         without: names of analyses to be left out.
         processes: that share the work of an analysis.
         csv: a folder, made if need be, for all tables as CSV files.
+        first: sections in front of the analyses, of results had elsewhere; of a report of one run only.
         overwrite: replace files that exist.
         tell, step: called as the work goes on, see `heliodor.report.done`.
 
@@ -107,7 +109,7 @@ def write_report(
         soundness=sound,
         films=films,
         sound=_log_parts(sound, runs),
-        done=tuple(done.values()),
+        done=(*(_part([shown], runs) for shown in first), *done.values()),
         failed=tuple(failed.items()),
         left_out=tuple(left_out.items()),
         problem=problem,
