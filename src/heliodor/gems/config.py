@@ -142,7 +142,7 @@ def read_config(values: Mapping[str, Any]) -> Config:
     return config
 
 
-def read_fields(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
+def read_fields(cls: type[T], values: Any, where: str = "") -> T:
     """A frozen dataclass from names and values, those of dataclasses among its fields likewise.
 
     Raises:
