@@ -42,12 +42,13 @@ def load(
 
     Args:
         model: a name from `heliodor.models()`, a heliodor checkpoint (.safetensors), or an official file
-            (SO3LR's params.pkl, a MACE .model). Several of these, in a list or separated by commas, or a pattern such
-            as ``"runs/*.safetensors"``: their `Committee`, or the one model that matches.
+            (SO3LR's params.pkl, a MACE .model, a SpookyNet .pth). Several of these, in a list or separated by commas,
+            or a pattern such as ``"runs/*.safetensors"``: their `Committee`, or the one model that matches.
         device: "cpu", "cuda", "cuda:1", or "auto": the GPU if there is one.
         dtype: "float32" or "float64" for the network; positions are float64 in either case.
         long_range_cutoff: Å for electrostatics and dispersion; None for no cutoff; "auto": none in gas phase,
-            12 Å in periodic boxes. Energies at different cutoffs cannot be compared.
+            12 Å in periodic boxes. Energies at different cutoffs cannot be compared. SpookyNet is trained with one
+            (or none): "auto" is that one, and another is refused.
         dispersion_damping_width: Å over which dispersion is switched off below that cutoff.
         kernels: "auto" (the fastest that is exact to the precision asked for), "reference" (plain PyTorch), or the name
             of a kernel: "numba" for MACE on CPUs.
@@ -171,6 +172,10 @@ def _read(model: str | Path, head: str | None) -> Potential:
         from heliodor.convert.mace_any import convert_model
 
         return convert_model(path, head)
+    if path.suffix == ".pth" and path.exists():
+        from heliodor.convert.spookynet import convert_spookynet
+
+        return convert_spookynet(path)
     if path.exists() and path.is_file():
         return load_checkpoint(path)
     own = imported().get(str(model))

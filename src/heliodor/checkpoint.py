@@ -35,9 +35,11 @@ def architectures() -> dict[str, tuple[type[Potential], Any]]:
     from heliodor.potentials.mace import MACE, MACEConfig
     from heliodor.potentials.mace_dielectric import MACEDielectric, MACEDielectricConfig
     from heliodor.potentials.so3lr import SO3LR, SO3LRConfig
+    from heliodor.potentials.spookynet import SpookyNet, SpookyNetConfig
 
     return {
         "so3lr": (SO3LR, SO3LRConfig),
+        "spookynet": (SpookyNet, SpookyNetConfig),
         "mace": (MACE, MACEConfig),
         "mace-dielectric": (MACEDielectric, MACEDielectricConfig),
     }

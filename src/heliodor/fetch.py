@@ -172,7 +172,7 @@ def _finish(part: Path, target: Path, digest: str, url: str) -> None:
 
 def _read_any(path: Path, head: str | None) -> tuple[Potential, str, str | None]:
     """A model, what to say of its origin, and the SHA-256 of the official file it comes from, where that is known."""
-    if path.suffix in (".pkl", ".model"):
+    if path.suffix in (".pkl", ".model", ".pth"):
         source = sha256(path)
         return _convert(path, head), f"{path.name}, SHA-256 {source}", source
     potential = load_checkpoint(path)
@@ -185,6 +185,10 @@ def _convert(path: Path, head: str | None) -> Potential:
         from heliodor.convert.so3lr import convert_so3lr
 
         return convert_so3lr(path)
+    if path.suffix == ".pth":
+        from heliodor.convert.spookynet import convert_spookynet
+
+        return convert_spookynet(path)
     from heliodor.convert.mace_any import convert_model
 
     return convert_model(path, head)

@@ -54,13 +54,14 @@ def gems(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be made: counts, hours, disk; make nothing.")
     ] = False,
-    explain: Annotated[bool, typer.Option("--explain", help="Print all choices with their defaults, and stop.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Print all choices with their defaults.")] = False,
     as_json: Json = False,
 ) -> None:
     """A force field for a large molecule from quantum chemistry of its pieces: fragments, labels, training, report."""
     from heliodor.gems.config import explain as explained
     from heliodor.gems.config import read_config
-    from heliodor.gems.pipeline import make_force_field, plan
+    from heliodor.gems.pipeline import make_force_field
+    from heliodor.gems.plan import plan
 
     if explain:
         print(explained())

@@ -29,7 +29,7 @@ MAX_DEPTH = 24
 MAX_MODULES = 40_000
 MAX_DIMENSIONS = 8
 
-_MEMBER = re.compile(r"(?P<root>[^/\\\0]{1,200})/(?P<rest>data\.pkl|byteorder|version|data/\d{1,9}|\.[a-z_/]{1,40})")
+_MEMBER = re.compile(r"(?P<root>[^/\\\0]{1,200})/(?P<rest>data\.pkl|byteorder|version|data/\d{1,12}|\.[a-z_/]{1,40})")
 _WORD = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*){1,20}", re.ASCII)
 _FAMILIES = ("mace.modules.", "mace.tools.", "e3nn.", "torch.nn.modules.", "torch.nn.functional.", "torch.fx.")
 _SINGLE = frozenset(

@@ -150,6 +150,9 @@ class _Machine:
             stack.append(self.build(callee.text, arguments))
         elif opcode == "BUILD":
             state = self.pop()
+            if type(stack[-1]) is dict and type(state) is dict and set(state) <= {"_metadata"}:
+                # versions of torch's modules, which state dicts carry as an attribute
+                return
             if not isinstance(stack[-1], Stub) or stack[-1].state is not None:
                 raise TypeError
             stack[-1].state = state

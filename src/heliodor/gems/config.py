@@ -83,7 +83,9 @@ class ModelChoices:
     """What is trained."""
 
     architecture: str = option("spookynet", "spookynet, so3lr or mace.")
-    size: Mapping[str, Any] = option({}, "Of the architecture, such as {features: 64, modules: 3}.")
+    size: str | Mapping[str, Any] = option(
+        "medium", "small, medium, large, or fields of the architecture, such as {features: 64}."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +172,9 @@ def _as(kind: Any, value: Any, where: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
-        return _as(next(a for a in arguments if a is not type(None)), value, where)
+        kinds = [a for a in arguments if a is not type(None)]
+        fitting = [a for a in kinds if isinstance(value, typing.get_origin(a) or a)]
+        return _as((fitting or kinds)[0], value, where)
     if origin is tuple:
         items = value if isinstance(value, (list, tuple)) else [value]
         return tuple(_as(arguments[0], item, where) for item in items)

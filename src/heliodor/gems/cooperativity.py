@@ -6,21 +6,38 @@ Double differences as in Fig. 3A of GEMS (Unke et al., Sci. Adv. 10, eadn4397 (2
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
 
 import ase
+import ase.io
 import numpy as np
 from jaxtyping import Float, Int
 
 from heliodor.analysis.helix import HelixPair
 from heliodor.analysis.show import Axis, Curve, Number, Panel, Shown
 from heliodor.api import evaluate
+from heliodor.dynamics.files.storage import write_durably
 from heliodor.errors import InputError
-from heliodor.label.calculator import labelled, relax
-from heliodor.label.label import Method
+from heliodor.fragments.energy_source import relaxed
+from heliodor.gems.config import Config
+from heliodor.label.calculator import labelled
+from heliodor.label.methods import find_method
 from heliodor.potential import Potential
 from heliodor.units import KCAL_PER_MOL
+
+OUTPUTS = ("helix.json", "helix.xyz")
+
+FORCE, STEPS = 0.05, 200
+"""eV/Å and steps of relaxations."""
+
+QUICK = ("gfn", "teacher:")
+"""Methods that can relax a hundred atoms in minutes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,28 +87,40 @@ def build_pairs(sequence: str, lengths: Sequence[int], seed: int = 0) -> list[He
 
 def label_pairs(
     pairs: Sequence[HelixPair],
-    method: Method,
+    method: str,
     relaxing: bool,
+    workers: int = 1,
     tell: Callable[[str, int, int], None] = lambda what, done, of: None,
 ) -> tuple[list[HelixPair], Float[np.ndarray, "L"], bool | None]:
     """Relax with the method if wanted, and take its energies.
 
+    Args:
+        method: its name.
+        workers: processes.
+
     Returns:
         The pairs as their energies were taken; ΔE in eV; whether all relaxations converged (None without).
     """
-    found, energies, converged = [], [], True
-    for k, pair in enumerate(pairs):
-        forms: dict[str, ase.Atoms] = {}
-        for form in ("alpha", "extended"):
-            tell(f"{method.name} of {form} n = {pair.n}", 2 * k + (form == "extended"), 2 * len(pairs))
-            atoms = getattr(pair, form)
-            if relaxing:
-                atoms, good = relax(atoms, method, fmax=0.05, steps=200)
-                converged &= good
-            forms[form] = atoms
-        found.append(HelixPair(pair.n, forms["alpha"], forms["extended"]))
-        energies.append(labelled(method, forms["alpha"]).energy - labelled(method, forms["extended"]).energy)
-    return found, np.array(energies), converged if relaxing else None
+    # the longest first: they take longest
+    jobs = [(k, form) for k in reversed(range(len(pairs))) for form in ("alpha", "extended")]
+    done: dict[tuple[int, str], tuple[ase.Atoms, float, bool]] = {}
+    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn")) as pool:
+        waiting = {pool.submit(_settled, method, getattr(pairs[k], form), relaxing): (k, form) for k, form in jobs}
+        tell(f"{method} of helices and extended chains", 0, len(jobs))
+        for future in as_completed(waiting):
+            done[waiting[future]] = future.result()
+            tell(f"{method} of helices and extended chains", len(done), len(jobs))
+    found = [HelixPair(pair.n, done[k, "alpha"][0], done[k, "extended"][0]) for k, pair in enumerate(pairs)]
+    energies = np.array([done[k, "alpha"][1] - done[k, "extended"][1] for k in range(len(pairs))])
+    return found, energies, all(good for _, _, good in done.values()) if relaxing else None
+
+
+def _settled(method: str, atoms: ase.Atoms, relaxing: bool) -> tuple[ase.Atoms, float, bool]:
+    """A structure relaxed if wanted, its energy (eV), and whether it converged."""
+    source, left = find_method(method), 0.0
+    if relaxing:
+        atoms, left = relaxed(source, atoms, fmax=FORCE, steps=STEPS)
+    return atoms, labelled(source, atoms).energy, left <= FORCE
 
 
 def cooperativity(
@@ -130,7 +159,7 @@ def show(found: Cooperativity) -> Shown:
     where = {
         None: "as built (force field geometry, ideal backbone)",
         True: f"relaxed with {found.reference}",
-        False: f"relaxed with {found.reference}, not all of them to the end (0.05 eV/Å, 200 steps)",
+        False: f"relaxed with {found.reference}, not all of them to the end ({FORCE} eV/Å, {STEPS} steps)",
     }[found.relaxed]
     x = Axis("n")
     table = {"n": found.n} | {f"difference_{name.replace(' ', '_')}_eV": d for name, d in found.difference.items()}
@@ -145,3 +174,36 @@ def show(found: Cooperativity) -> Shown:
         notes=(f"All energies are of the same structures, {where}.", "Double differences as in Fig. 3A of GEMS."),
         tables={"helix": table},
     )
+
+
+def label_series(folder: Path, config: Config, tell: Callable[[str, int, int], None]) -> dict[str, Any]:
+    """Build helices of growing length, relax and label them, and keep what came out in `OUTPUTS`."""
+    choices = config.validate
+    assert choices.helix is not None
+    method = find_method(config.label.method)
+    tell("building peptides", 0, 0)
+    pairs = build_pairs(choices.helix, choices.lengths, config.seed)
+    relaxing = choices.relax and method.name.startswith(QUICK)
+    pairs, difference, converged = label_pairs(pairs, method.name, relaxing, config.workers, tell)
+    part = folder / ".helix.part"
+    ase.io.write(part, [form for pair in pairs for form in (pair.alpha, pair.extended)], format="extxyz")
+    part.replace(folder / OUTPUTS[1])
+    record = {
+        "sequence": choices.helix,
+        "n": [pair.n for pair in pairs],
+        "method": method.name,
+        "difference_eV": difference.tolist(),
+        "relaxed": converged,
+    }
+    write_durably(folder / OUTPUTS[0], json.dumps(record, indent=1).encode())
+    return {"lengths": len(pairs), "relaxed": str(converged)}
+
+
+def read_series(folder: Path, models: Mapping[str, Potential]) -> Cooperativity:
+    """What `label_series` left, with the models' answers for the same structures."""
+    record = json.loads((folder / OUTPUTS[0]).read_text(encoding="utf-8"))
+    frames = ase.io.read(folder / OUTPUTS[1], index=":", format="extxyz")
+    assert isinstance(frames, list)
+    pairs = [HelixPair(n, frames[2 * k], frames[2 * k + 1]) for k, n in enumerate(record["n"])]
+    reference = record["method"], np.array(record["difference_eV"])
+    return cooperativity(record["sequence"], pairs, reference, models, record["relaxed"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,14 +13,21 @@ from typing import Any
 
 import numpy as np
 
+from heliodor.dynamics.files.storage import put_in_place
 from heliodor.errors import HeliodorError, InputError
 from heliodor.gems.config import Config
 from heliodor.train.dataset import Dataset
+from heliodor.train.models import new_model
+from heliodor.train.settings import TrainSettings
+from heliodor.train.trainer import train
 
 KINDS = ("bottom-up", "top-down")
 
 VALIDATION = 0.05
 """Share of each kind that the training watches, whole groups of it."""
+
+DEFAULT_TIME = "30 min"
+"""Of each training that says neither how long nor how many epochs."""
 
 POLL = 1.0
 """Seconds between looks at the processes."""
@@ -76,7 +84,7 @@ def fit_all(folder: Path, config: Config, tell: Callable[[str, int, int], None])
     """Train all models, each in a process of its own; what was killed is taken up.
 
     Returns:
-        What each training came to, by its name.
+        What each training came to, as ``<name>: <what>``.
 
     Raises:
         HeliodorError: a training failed.
@@ -116,7 +124,7 @@ def fit_all(folder: Path, config: Config, tell: Callable[[str, int, int], None])
     finally:
         for process in running.values():
             process.terminate()
-    return results
+    return {f"{name}: {what}": value for name, facts in results.items() for what, value in facts.items()}
 
 
 def _hear(queue: Any, parts: dict[str, tuple[str, float]], results: dict[str, Any]) -> None:
@@ -141,5 +149,43 @@ def _fit(folder: Path, config: Config, one: Fit, threads: int, queue: Any) -> No
 
 
 def fit(folder: Path, config: Config, one: Fit, tell: Callable[[str, float], None]) -> Mapping[str, Any]:
-    """One training, from ``labelled.h5`` to ``<name>.safetensors``."""
-    raise NotImplementedError
+    """One training, from ``labelled.h5`` to ``<name>.safetensors``; goes on where it was killed.
+
+    Returns:
+        Numbers of structures, steps, seconds, and the errors on the structures it watched.
+    """
+    labelled = Dataset.read(folder / "labelled.h5")
+    training, watching = split(labelled, one.kinds, config.seed)
+    model = new_model(config.model.architecture, config.model.size, labelled.elements, training)
+    result = train(
+        model,
+        training,
+        watching,
+        folder / "training" / one.name,
+        train_settings(config, one),
+        lambda part, words: tell(words, part),
+    )
+    part = folder / f"{one.name}.safetensors.part"
+    shutil.copyfile(result.path, part)
+    put_in_place(part, folder / f"{one.name}.safetensors")
+    return {
+        "trained_on": len(training),
+        "steps": result.steps,
+        "seconds": round(result.seconds),
+        "skipped_batches": len(result.skipped),
+        "errors": result.errors,
+    }
+
+
+def train_settings(config: Config, one: Fit) -> TrainSettings:
+    """As the configuration says, each kind of structure drawn equally often unless it says otherwise.
+
+    Raises:
+        InputError: misspelt or impossible settings.
+    """
+    shares = {"kind_shares": {kind: 1.0 / len(one.kinds) for kind in one.kinds}} if len(one.kinds) > 1 else {}
+    given = dict(config.train)
+    if len(one.kinds) == 1:
+        # shares of kinds that this training does not see mean nothing
+        given.pop("kind_shares", None)
+    return TrainSettings.from_mapping({"time": DEFAULT_TIME, "seed": config.seed, **shares, **given}, where="train.")

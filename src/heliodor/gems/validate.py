@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from heliodor.analysis.show import Axis, Curve, Number, Panel, Shown
 from heliodor.api import evaluate
 from heliodor.potential import Potential
 from heliodor.train.dataset import Dataset
+from heliodor.train.references import References
 
 POINTS = 4000
 """Drawn of a set's forces."""
@@ -60,17 +61,14 @@ class Held:
         }
 
 
-def hold(potential: Potential, labelled: Dataset, references: Mapping[int, float], model: str) -> Held:
+def hold(potential: Potential, labelled: Dataset, references: References, model: str) -> Held:
     """Predict a labelled set.
 
     Args:
-        references: reference energy of each element, eV: the model's energies are relative to these.
+        references: energies of elements that the model's energies are relative to.
     """
     found = evaluate(potential, [labelled.atoms(k) for k in range(len(labelled))])
-    table = np.zeros(max(references) + 1)
-    table[list(references)] = list(references.values())
-    atoms = np.add.reduceat(table[labelled.numbers], labelled.offsets[:-1])
-    true = (labelled.energy - atoms) / labelled.counts
+    true = (labelled.energy - references.sums(labelled)) / labelled.counts
     mine = found.energy.double().numpy() / labelled.counts
     assert found.forces is not None
     return Held(

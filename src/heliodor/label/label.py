@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import ase
 import numpy as np
@@ -43,6 +43,7 @@ class Label:
     notes: tuple[str, ...] = ()
 
 
+@runtime_checkable
 class Method(Protocol):
     """A level of theory, ready to run; made by `heliodor.label.methods.find_method` from its name.
 

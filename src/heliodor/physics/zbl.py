@@ -16,9 +16,12 @@ class ZBLRepulsion(nn.Module):
 
     The parameters are stored before softplus. The switch confines the term to covalent bonds and closer
     contacts (Kabylda et al. 2025, SI; Ziegler, Biersack & Littmark 1985).
+
+    Args:
+        switch_off: Å where the switch has come to zero; None for none (SpookyNet).
     """
 
-    def __init__(self, switch_off: float = 1.5) -> None:
+    def __init__(self, switch_off: float | None = 1.5) -> None:
         super().__init__()
         self.switch_off = switch_off
         self.exponents = nn.Parameter(torch.tensor([3.1998, 0.94229, 0.4029, 0.20162]).expm1().log())
@@ -44,4 +47,5 @@ class ZBLRepulsion(nn.Module):
         c = softplus(self.coefficients)
         rho = d * (z_i**p + z_j**p) * inverse
         screening = torch.exp(-a * rho.unsqueeze(-1)) @ (c / c.sum())
-        return COULOMB * z_i * z_j / d * cutoff * screening * smooth_switch(d / self.switch_off)
+        energy = COULOMB * z_i * z_j / d * cutoff * screening
+        return energy if self.switch_off is None else energy * smooth_switch(d / self.switch_off)

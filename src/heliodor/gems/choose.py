@@ -1,0 +1,47 @@
+"""Which of the pieces are labelled: as different as the budget allows, in a fixed order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Int
+
+from heliodor.fragments.select import criteria, select_structures
+from heliodor.train.dataset import Dataset
+
+
+def choose(
+    pieces: Dataset, budget: int, preset: str, seed: int, tell: Callable[[str, int, int], None]
+) -> Int[np.ndarray, "K"]:
+    """Indices of at most ``budget`` structures, ascending.
+
+    Args:
+        preset: "groups": so many of each group, by aligned distances; "mixed": of all together.
+    """
+    if len(pieces) <= budget:
+        return np.arange(len(pieces))
+    frames = [pieces.atoms(k) for k in range(len(pieces))]
+    if preset == "mixed":
+        found = select_structures(frames, criteria("mixed", count=budget), seed=seed, progress=tell)
+        return np.sort(found.index)
+    most = shares(np.unique(pieces.group, return_counts=True)[1], budget)
+    if most < 1:
+        # more groups than places: the smallest molecules first, which are the most general
+        names, first = np.unique(pieces.group, return_index=True)
+        order = np.lexsort((names, pieces.counts[first]))
+        return np.sort(first[order[:budget]])
+    found = select_structures(frames, criteria("groups", thin=None, count=most), seed=seed, progress=tell)
+    return np.sort(found.index)
+
+
+def shares(sizes: Int[np.ndarray, "G"], budget: int) -> int:
+    """The largest number of each group with which all groups together stay within the budget."""
+    low, high = 0, int(sizes.max())
+    while low < high:
+        middle = (low + high + 1) // 2
+        if int(np.minimum(sizes, middle).sum()) <= budget:
+            low = middle
+        else:
+            high = middle - 1
+    return low
