@@ -2,10 +2,11 @@
 
     python benchmarks/labels.py [--large] [--shared ../shared] [--only cost|grids|s66] [--output labels.json]
 
-Every label runs in a process of its own with one thread: CPU seconds (start-up not counted, free atoms of the Hirshfeld
-partition counted) and the peak of resident memory. Geometries by RDKit's ETKDG and MMFF, seed 1. ``--large`` adds alanine
-dipeptide in the larger bases (ten minutes). S66: interaction energies without counterpoise correction against the
-CCSD(T)/CBS values of `shared/data/nci_refdata` (Rezac, Riley & Hobza, J. Chem. Theory Comput. 7, 2427 (2011)).
+Every label runs in a process of its own with one thread: CPU seconds (start-up not counted, free atoms of the
+Hirshfeld partition counted) and the peak of resident memory. Geometries by RDKit's ETKDG and MMFF, seed 1.
+``--large`` adds alanine dipeptide in the larger bases (twenty minutes). S66: interaction energies without counterpoise
+correction against the CCSD(T)/CBS values of `shared/data/nci_refdata` (Rezac, Riley & Hobza, J. Chem. Theory Comput.
+7, 2427 (2011)).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from heliodor.units import KCAL_PER_MOL
 
 MOLECULES = {"water": "O", "ethanol": "CCO", "alanine dipeptide": "CC(=O)NC(C)C(=O)NC"}
 SMALL = ["gfn2", "pbe0-mbd/def2-svp", "pbe0-mbd/def2-tzvp", "pbe0-mbd/def2-tzvpp", "wb97m-d3bj/def2-tzvppd"]
-DIMERS = ["WaterWater", "MeOHMeOH", "MeNH2MeNH2", "EthyneEthyneTS", "EthyneWaterCHO"]
+DIMERS = ["WaterWater", "EthyneWaterCHO", "MeOHMeOH", "MeNH2MeNH2", "EthyneEthyneTS"]
 
 
 def build(smiles: str) -> ase.Atoms:
@@ -80,7 +81,8 @@ def cost(large: bool) -> list[dict[str, Any]]:
             ranges = {
                 element: (min(found), max(found))
                 for element in "HCNO"
-                if result["ratios"] and (found := [r for r, s in zip(result["ratios"], atoms.symbols, strict=True) if s == element])
+                if result["ratios"]
+                and (found := [r for r, s in zip(result["ratios"], atoms.symbols, strict=True) if s == element])
             }
             text = ", ".join(f"{e} {low:.3f}-{high:.3f}" for e, (low, high) in ranges.items())
             dispersion = 1e3 * result["terms"].get("dispersion", float("nan"))
@@ -93,7 +95,7 @@ def cost(large: bool) -> list[dict[str, Any]]:
     return rows
 
 
-def s66(folder: Path, method: str) -> list[dict[str, Any]]:
+def s66(folder: Path, method: str, dimers: list[str]) -> list[dict[str, Any]]:
     reactions = json.loads((folder / "S66.json").read_text())["reactions"]
     with gzip.open(folder / "S66.xyz.gz", "rt") as file:
         frames = {atoms.info["name"]: atoms for atoms in ase.io.iread(file, format="extxyz")}
@@ -101,7 +103,7 @@ def s66(folder: Path, method: str) -> list[dict[str, Any]]:
     print(f"dimer | {method} kcal/mol | CCSD(T)/CBS | of which dispersion")
     for reaction in reactions:
         terms = reaction["terms"]
-        if terms[-1][0] not in DIMERS:
+        if terms[-1][0] not in dimers:
             continue
         found = [(factor, run(method, frames[name])) for name, factor in terms]
         energy = sum(factor * result["energy"] for factor, result in found) / KCAL_PER_MOL
@@ -134,7 +136,14 @@ def grids() -> list[dict[str, Any]]:
         forces = -gradient.kernel() * HARTREE / BOHR
         end = time.process_time()
         reference = forces if reference is None else reference
-        row = [level, response, middle - start, end - middle, np.linalg.norm(forces.sum(0)), abs(forces - reference).max()]
+        row = [
+            level,
+            response,
+            middle - start,
+            end - middle,
+            np.linalg.norm(forces.sum(0)),
+            abs(forces - reference).max(),
+        ]
         print("{} | {} | {:.1f} | {:.1f} | {:.1e} | {:.1e}".format(*row), flush=True)
         rows.append({"row": [float(x) for x in row]})
     return rows
@@ -146,6 +155,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--shared", type=Path, default=Path(__file__).resolve().parents[2] / "shared")
     parser.add_argument("--only", choices=("cost", "grids", "s66"))
     parser.add_argument("--method", default="pbe0-mbd/def2-tzvpp", help="of the dimers")
+    parser.add_argument("--dimers", nargs="*", default=DIMERS)
     parser.add_argument("--output", type=Path)
     options = parser.parse_args(arguments)
     results: dict[str, Any] = {}
@@ -154,7 +164,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.only in (None, "grids"):
         results["grids"] = grids()
     if options.only in (None, "s66"):
-        results["s66"] = s66(options.shared / "data/nci_refdata", options.method)
+        results["s66"] = s66(options.shared / "data/nci_refdata", options.method, options.dimers)
     if options.output:
         options.output.write_text(json.dumps(results, indent=1))
 

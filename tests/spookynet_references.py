@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import ase
@@ -34,7 +34,7 @@ def frames(path: Path = HERE / "structures.extxyz") -> dict[str, ase.Atoms]:
     return found
 
 
-@lru_cache(maxsize=None)
+@cache
 def model(name: str, cutoff: float | None = None) -> SpookyNet:
     """One of the models in float64, as if it had been trained with this long-range cutoff."""
     source = FILES[name]

@@ -93,7 +93,7 @@ def test_polarizabilities_and_dispersion_coefficients(stem):
         charges = torch.from_numpy(values["qa"])
         cn = potential.d4.coordination(r, pairs.i, pairs.j, system.numbers)
         static = potential.d4.static_polarizabilities(cn, system.numbers, charges)
-        # the table of scaled references in the original is float32 where ours are rounded before the arithmetic
+        # the original has a table of its own for these, rounded after the arithmetic
         np.testing.assert_allclose(static, values["pa"], rtol=1e-6, atol=0)
         alpha = potential.d4.polarizabilities(cn, system.numbers, charges)
         c6 = 3.0 / np.pi * alpha.square() @ potential.d4.casimir_polder_weights

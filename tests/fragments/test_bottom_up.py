@@ -141,7 +141,7 @@ def test_bad_input() -> None:
         bottom_up(changed(graph, orders=np.ones_like(graph.orders)), 3)
     with pytest.raises(InputError, match=r"structure 1: atom 0 \(C"):
         bottom_up([graph, changed(graph, charges=np.array([1, *[0] * 6]))], 3)
-    with pytest.raises(InputError, match="atom 0 is Fe: .*metals"):
+    with pytest.raises(InputError, match=r"atom 0 is Fe: .*metals"):
         bottom_up(changed(graph_from_smiles("[Na+]"), numbers=np.array([26])), 3)
     with pytest.raises(InputError, match="a hydrogen has one bond"):
         bottom_up(changed(graph_from_smiles("[Na+]"), numbers=np.array([1])), 3)

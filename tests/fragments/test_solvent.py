@@ -33,13 +33,13 @@ def test_water_is_at_the_contact_asked_for() -> None:
 
 
 def test_every_side_and_orientation() -> None:
-    made = with_waters(water(), 1, 400, contacts=(1.0, 1.0))
+    made = with_waters(water(), 1, 200, contacts=(1.0, 1.0))
     ways = np.stack([(a.positions[3] - a.positions[0]) / np.linalg.norm(a.positions[3] - a.positions[0]) for a in made])
     dipoles = np.stack([a.positions[4] + a.positions[5] - 2 * a.positions[3] for a in made])
     dipoles /= np.linalg.norm(dipoles, axis=1, keepdims=True)
-    # the mean of 400 random directions has a length of 0.05 about
-    assert np.linalg.norm(ways.mean(0)) < 0.25
-    assert np.linalg.norm(dipoles.mean(0)) < 0.16
+    # the mean of 200 random directions has a length of 0.07 about
+    assert np.linalg.norm(ways.mean(0)) < 0.3
+    assert np.linalg.norm(dipoles.mean(0)) < 0.22
     assert (np.abs(ways).max(0) > 0.9).all()
 
 

@@ -39,17 +39,3 @@ def frames() -> Callable[..., list[ase.Atoms]]:
         return made
 
     return make
-
-
-def workers_of(log: str) -> list[int]:
-    """Worker processes that have a child at work, and know of a log: whoever started them."""
-    found = set()
-    for place in Path("/proc").glob("[0-9]*"):
-        try:
-            if b"heliodor.label.child" in (place / "cmdline").read_bytes() and (
-                f"{toy_methods.LOG}={log}\0".encode() in (place / "environ").read_bytes()
-            ):
-                found.add(int((place / "stat").read_text().rpartition(")")[2].split()[1]))
-        except (OSError, IndexError):
-            continue
-    return sorted(found - {1})

@@ -15,8 +15,7 @@ import ase
 import numpy as np
 import pytest
 import toy_methods
-from conftest import workers_of
-from toy_methods import FIND
+from toy_methods import FIND, workers_of
 
 from heliodor.errors import InputError
 from heliodor.label.campaign import run_campaign
@@ -27,7 +26,9 @@ from heliodor.label.schema import StoreError
 from heliodor.label.shard import CRASHED, DONE, ERROR, LOST, MEMORY, NOT_CONVERGED, REFUSED, TIME, Limits
 from heliodor.label.store import Store
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:parsl", "ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning:parsl", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
 
 
 @pytest.fixture
@@ -155,7 +156,7 @@ def test_what_cannot_be_labelled_is_recorded_and_hurts_nobody_else(store, frames
     assert "SIGSEGV" in rows["He"].error and "limit of 2 s" in rows["Kr"].error and "GB" in rows["Xe"].error
     assert "lithium" in rows["Li"].error and "ZeroDivisionError" in rows["Be"].error and "finite" in rows["B"].error
     kr, xe = (store.attempts(rows[s].id)[0][1] for s in ("Kr", "Xe"))
-    assert 2.0 <= kr.wall < 10.0 and 300_000_000 < xe.memory
+    assert 2.0 <= kr.wall < 10.0 and xe.memory > 300_000_000
     assert summary.lost_workers == 0 and max(executions().values()) == 1
 
 
@@ -217,10 +218,10 @@ def test_an_empty_store_and_wrong_words(store, frames):
     ("text", "words"),
     [
         ("provider: slurn", "did you mean 'slurm'"),
-        ("provider: slurm\npartition: cpu", "go under 'options:'"),
+        ("provider: slurm\npartition: cpu", "goes under 'options:'"),
         ("provider: slurm\noptions: {partitoin: cpu}", "did you mean 'partition'"),
         ("executor: {adress: x}", "did you mean 'address'"),
-        ("shard_seconds: soon", "shard_seconds must be a number"),
+        ("shard_seconds: soon", "shard_seconds must be a number of at least"),
         ("options: 5", "options must be"),
         ("- a\n- b", "names with values"),
         ("a: [", "not YAML"),

@@ -77,9 +77,7 @@ def test_one_atom_has_no_dispersion() -> None:
 
 def test_quadrature_is_converged() -> None:
     record = RECORDS["benzene_dimer"]
-    few, many = (
-        _energy(record["positions"], record["numbers"], record["ratios"], n_frequencies=n) for n in (15, 40)
-    )
+    few, many = (_energy(record["positions"], record["numbers"], record["ratios"], n_frequencies=n) for n in (15, 40))
     assert few == pytest.approx(many, abs=1e-7)
 
 

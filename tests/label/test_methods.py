@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import ase
 import numpy as np
@@ -84,13 +84,13 @@ def test_teacher_says_what_the_model_says() -> None:
 
 
 def test_teacher_refuses_what_its_model_does_not_know() -> None:
-    with pytest.raises(LabelError, match="teacher:so3lr: .*Na"):
+    with pytest.raises(LabelError, match=r"teacher:so3lr: .*Na"):
         find_method("teacher:so3lr")(ase.Atoms("NaCl", [[0, 0, 0], [0, 0, 2.4]]))
 
 
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """In Psi4's place in QCEngine: a spring between two atoms, 0.1 Hartree/Bohr² about 2 Bohr, along with what was asked."""
+    """In Psi4's place in QCEngine: a spring between two atoms, 0.1 Hartree/Bohr² about 2 Bohr; gives what was asked."""
     qcengine = pytest.importorskip("qcengine")
     seen: dict[str, Any] = {}
 
@@ -145,12 +145,9 @@ def test_qcengine_stand_in_fails_as_programs_do(stand_in: dict[str, Any]) -> Non
         method(ase.Atoms("H2", [[0, 0, 0], [0, 0, 0.7]], cell=[9, 9, 9], pbc=True))
 
 
-class TestMissingPrograms:
-    absent: ClassVar[str] = "nwchem"
-
-    def test_is_said(self) -> None:
-        qcengine = pytest.importorskip("qcengine")
-        if qcengine.get_program(self.absent, check=False).found():
-            pytest.skip("installed here")
-        with pytest.raises(LabelError, match="nwchem is not installed"):
-            find_method("qcengine:nwchem:pbe0/def2-svp")
+def test_missing_program_is_said() -> None:
+    qcengine = pytest.importorskip("qcengine")
+    if qcengine.get_program("nwchem", check=False).found():
+        pytest.skip("installed here")
+    with pytest.raises(LabelError, match="nwchem is not installed"):
+        find_method("qcengine:nwchem:pbe0/def2-svp")

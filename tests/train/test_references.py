@@ -61,5 +61,5 @@ def test_refusals() -> None:
         isolated_atoms({"H": -13.5}).sums(data)
     with pytest.raises(InputError, match="'Xx' is none"):
         isolated_atoms({"Xx": 1.0})
-    with pytest.raises(InputError, match="needs? energies"):
+    with pytest.raises(InputError, match="need energies"):
         fit_references(Dataset.from_atoms([ase.Atoms("H")]))

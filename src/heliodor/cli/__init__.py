@@ -19,7 +19,10 @@ from heliodor.cli import (
     binding,
     crystal,
     evaluate,
+    fragment,
+    gems,
     helix,
+    label,
     md,
     models,
     opt,
@@ -27,6 +30,7 @@ from heliodor.cli import (
     protocol,
     report,
     scan,
+    select,
     vib,
 )
 from heliodor.cli.common import INTERRUPTED, one_line, warnings_as_notes
@@ -59,6 +63,10 @@ protocol.register(app)
 binding.register(app)
 helix.register(app)
 evaluate.register(app)
+fragment.register(app)
+select.register(app)
+label.register(app)
+gems.register(app)
 app.add_typer(models.app, name="models")
 
 

@@ -1,4 +1,4 @@
-"""A progress bar over frames: one line that renews itself on a terminal, a line now and then in a file."""
+"""A progress bar over frames or other things: one line that renews itself on a terminal, else a line now and then."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ EVERY = 10.0
 
 
 @contextmanager
-def frame_bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A function to call with the number of frames done and of all frames; several passes over them may follow."""
+def frame_bar(title: str, what: str = "frames") -> Iterator[Callable[[int, int], None]]:
+    """A function to call with the number of frames done and of all frames; several passes over them may follow.
+
+    Args:
+        what: is counted.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -24,7 +28,7 @@ def frame_bar(title: str) -> Iterator[Callable[[int, int], None]]:
             nonlocal told
             if time.monotonic() - told >= EVERY:
                 told = time.monotonic()
-                print(f"{title}: {done} of {total} frames", file=sys.stderr, flush=True)
+                print(f"{title}: {done} of {total} {what}", file=sys.stderr, flush=True)
 
         yield tell
         return
@@ -32,7 +36,7 @@ def frame_bar(title: str) -> Iterator[Callable[[int, int], None]]:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("frames"),
+        TextColumn(what),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:

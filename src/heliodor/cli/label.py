@@ -115,6 +115,7 @@ def run(
     """Label structures; Ctrl-C or a kill loses nothing that is done."""
     from heliodor.errors import InputError
     from heliodor.label.amounts import parse_duration, parse_memory
+    from heliodor.label.label import LabelError
     from heliodor.label.methods import find_method
     from heliodor.label.parsl_pool import read_cluster
     from heliodor.label.shard import Limits
@@ -133,7 +134,10 @@ def run(
     frames = [frame for path in structures or () for frame in _read(path)]
     if not structures and not store.exists():
         raise InputError(f"there are no structures to label and no store {store}")
-    name = find_method(method).name
+    try:
+        name = find_method(method).name
+    except LabelError as error:
+        raise InputError(str(error)) from None
     screen = sys.stderr if as_json else sys.stdout
     if dry_run:
         say_cost(frames, name, store, workers, threads, limits, as_json)

@@ -1,7 +1,7 @@
 """All proteins at once: peptides of the twenty amino acids in every state whose pieces are those of any protein.
 
 A piece of up to eight heavy atoms cannot touch more than two side chains, of neighbouring residues or across a
-disulfide, and cut bonds become hydrogens, so that a side chain outside the piece leaves no trace: a few hundred
+disulfide, and cut bonds become hydrogens, so that a side chain outside the piece leaves no trace: a few thousand
 peptides stand for all. What is special about two neighbours holds atoms of both side chains, and is grown from there.
 """
 
@@ -143,22 +143,17 @@ def peptides(max_heavy: int, complete: bool = False) -> Iterator[tuple[Peptide, 
     states = [(letter, state) for letter, known in SIDE_CHAINS.items() for state in known]
     ends = [(n, c) for n in ("NH2", "NH3+") for c in ("COOH", "COO-")]
     for residue in states:
-
-        def alone(*residues: Residue, n: str, c: str, at: int) -> tuple[Peptide, list[tuple[str, ...]]]:
-            entries = {"G": [], "P": [(f"{at}.CB",), (f"{at}.CD",)]}.get(residues[at - 1][0], [(f"{at}.CB",)])
-            return Peptide(residues, n, c), entries
-
         # all its pieces, those inside the side chain too
         yield Peptide((glycine, glycine, residue, glycine, glycine), "NH2", "COOH"), []
-        yield alone(residue, n="ACE", c="NME", at=1)
+        yield _end(residue, n="ACE", c="NME", at=1)
         for n in ("NH2", "NH3+"):
-            yield alone(residue, alanine, glycine, n=n, c="NME", at=1)
+            yield _end(residue, alanine, glycine, n=n, c="NME", at=1)
         for c in ("COOH", "COO-"):
-            yield alone(glycine, glycine, residue, n="ACE", c=c, at=3)
+            yield _end(glycine, glycine, residue, n="ACE", c=c, at=3)
         for n, c in ends:
-            yield alone(residue, n=n, c=c, at=1)
-            yield alone(glycine, residue, n=n, c=c, at=2)
-            yield alone(residue, glycine, n=n, c=c, at=1)
+            yield _end(residue, n=n, c=c, at=1)
+            yield _end(glycine, residue, n=n, c=c, at=2)
+            yield _end(residue, glycine, n=n, c=c, at=1)
     near = [residue for residue in _different(states, max_heavy - SHORTEST_BRIDGE) if residue != glycine]
     for first in near:
         for second in near:
@@ -169,6 +164,13 @@ def peptides(max_heavy: int, complete: bool = False) -> Iterator[tuple[Peptide, 
         yield Peptide((glycine, ("P", ""), glycine), "NH3+", "NME"), []
         yield Peptide((("C", "SS NH3+"),), "NH3+", "NME"), []
         yield Peptide((("C", ""), ("C", "")), "ACE", "NME", ((1, 2),)), []
+
+
+def _end(*residues: Residue, n: str, c: str, at: int) -> tuple[Peptide, list[tuple[str, ...]]]:
+    """A peptide with what is new where one of its residues, counted from 1, meets the ends."""
+    letter = residues[at - 1][0]
+    entries: list[tuple[str, ...]] = [] if letter == "G" else [(f"{at}.CB",)]
+    return Peptide(residues, n, c), entries + [(f"{at}.CD",)] * (letter == "P")
 
 
 def _different(states: Sequence[Residue], reach: int) -> list[Residue]:

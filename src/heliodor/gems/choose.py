@@ -31,7 +31,7 @@ def choose(
         names, first = np.unique(pieces.group, return_index=True)
         order = np.lexsort((names, pieces.counts[first]))
         return np.sort(first[order[:budget]])
-    found = select_structures(frames, criteria("groups", thin=None, count=most), seed=seed, progress=tell)
+    found = select_structures(frames, criteria("groups", atoms="all", thin=None, count=most), seed=seed, progress=tell)
     return np.sort(found.index)
 
 

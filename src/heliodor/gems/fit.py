@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool
 
 from heliodor.dynamics.files.storage import put_in_place
 from heliodor.errors import HeliodorError, InputError
@@ -66,10 +67,7 @@ def split(labelled: Dataset, kinds: tuple[str, ...], seed: int) -> tuple[Dataset
     good = np.isfinite(labelled.energy)
     for kind in kinds:
         mine = np.flatnonzero(good & (labelled.kind == kind))
-        groups = random.permutation(np.unique(labelled.group[mine]))
-        sizes = np.array([np.count_nonzero(labelled.group[mine] == group) for group in groups])
-        share = np.cumsum(sizes) <= max(VALIDATION * len(mine), sizes.min(initial=0))
-        watched = np.isin(labelled.group[mine], groups[share])
+        watched = _watched(labelled.group[mine], random)
         training += mine[~watched].tolist()
         watching += mine[watched].tolist()
     if len(training) < 2 or not watching:
@@ -78,6 +76,21 @@ def split(labelled: Dataset, kinds: tuple[str, ...], seed: int) -> tuple[Dataset
             "for failed labels, or ask for more fragments"
         )
     return labelled.take(training), labelled.take(watching)
+
+
+def _watched(groups: np.ndarray, random: np.random.Generator) -> Bool[np.ndarray, "n"]:
+    """Which structures are watched: whole groups, about `VALIDATION` of all, never everything."""
+    if len(np.unique(groups)) < 2:
+        groups = np.arange(len(groups))
+    names, inverse, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    room = max(VALIDATION * len(groups), sizes.min(initial=len(groups)))
+    taken = np.zeros(len(names), dtype=bool)
+    for k in random.permutation(len(names)):
+        if sizes[k] <= room:
+            taken[k] = True
+            room -= sizes[k]
+    found: np.ndarray = taken[inverse]
+    return found
 
 
 def fit_all(folder: Path, config: Config, tell: Callable[[str, int, int], None]) -> dict[str, Any]:

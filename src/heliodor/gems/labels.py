@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from heliodor.errors import InputError
 from heliodor.gems.config import LabelChoices
+from heliodor.label.amounts import parse_duration, parse_memory
 from heliodor.label.campaign import run_campaign
 from heliodor.label.drive import Progress
 from heliodor.label.export import export
@@ -19,7 +19,6 @@ from heliodor.label.parsl_pool import read_cluster
 from heliodor.label.shard import Limits
 from heliodor.label.store import Store
 from heliodor.train.dataset import Dataset
-from heliodor.train.settings import parse_duration
 
 LOST = 0.2
 """Share of failed labels beyond which there is something wrong."""
@@ -78,17 +77,5 @@ def limits(choices: LabelChoices) -> Limits:
     """
     return Limits(
         seconds=None if choices.time_limit is None else parse_duration(choices.time_limit),
-        memory=None if choices.memory is None else parse_bytes(choices.memory),
+        memory=None if choices.memory is None else parse_memory(choices.memory),
     )
-
-
-def parse_bytes(text: str) -> int:
-    """Read ``"4 GB"`` or ``"500 MB"``.
-
-    Raises:
-        InputError: neither.
-    """
-    match = re.fullmatch(r"\s*([0-9.]+)\s*([MG])i?B\s*", text)
-    if match is None or not float(match[1]):
-        raise InputError(f"memory is written like '4 GB' or '500 MB', not {text!r}")
-    return int(float(match[1]) * {"M": 2**20, "G": 2**30}[match[2]])

@@ -37,7 +37,7 @@ WITH_WATERS = (1, 2, 3)
 
 def amons_of(system: ase.Atoms, choices: BottomUpChoices) -> tuple[Amon, ...]:
     """Graphs of the pieces, the molecule's own solvent left out if it is larger than the pieces may be."""
-    return bottom_up(graph_of(system), choices.max_heavy) if choices.max_heavy else ()
+    return bottom_up(graph_of(system), choices.max_heavy, every_kekule=True) if choices.max_heavy else ()
 
 
 def sample_all(

@@ -18,6 +18,7 @@ from heliodor.gems import fit, pieces, snapshots
 from heliodor.gems.config import Config
 from heliodor.gems.molecule import build_system, read_source
 from heliodor.gems.stages import Tell
+from heliodor.label.amounts import format_duration, format_memory
 from heliodor.label.cost import disk, fit_cost, try_some
 from heliodor.train.settings import TrainSettings
 from heliodor.units import parse_time
@@ -149,7 +150,7 @@ def _labels(config: Config, sizes: list[int], small: list[ase.Atoms], large: lis
         more, _ = try_some([min(large, key=len), max(large, key=len)], config.label.method, count=2)
         times = [*times, *more]
     cost, bytes_ = fit_cost(times), disk(sizes)
-    room = f"{bytes_ / 1e6:.0f} MB of disk"
+    room = f"{format_memory(bytes_)} of disk"
     if cost is None:
         return Line("labels", f"{len(sizes)} with {config.label.method}: none of those tried went well; {room}")
     hours = cost.seconds(sizes) * cost.cores / 3600.0
@@ -158,8 +159,8 @@ def _labels(config: Config, sizes: list[int], small: list[ase.Atoms], large: lis
     far = f"; times are carried on from {seen} atoms" if seen < max(sizes) else ""
     return Line(
         "labels",
-        f"{len(sizes)} with {config.label.method}: {hours:.2g} CPU hours, {wall:.2g} h with {config.workers} workers, "
-        f"{room} (time grows as N^{cost.power:.1f}{far})",
+        f"{len(sizes)} with {config.label.method}: {hours:.2g} CPU hours, {format_duration(3600.0 * wall)} with "
+        f"{config.workers} workers, {room} (time grows as N^{cost.power:.1f}{far})",
         {"labels": len(sizes), "cpu_hours": hours, "hours": wall, "bytes": bytes_},
     )
 
@@ -169,7 +170,7 @@ def _training(config: Config) -> Line:
     settings: TrainSettings = fit.train_settings(config, wanted[0])
     at_once = min(len(wanted), config.workers)
     rounds = -(-len(wanted) // at_once)
-    long = f"{rounds * settings.seconds / 60.0:.0f} min" if np.isfinite(settings.seconds) else "as many epochs as asked"
+    long = format_duration(rounds * settings.seconds) if np.isfinite(settings.seconds) else "as many epochs as asked"
     cores = max(1, (os.cpu_count() or 1) // at_once)
     names = " and ".join(one.name for one in wanted)
     return Line("training", f"{names} ({config.model.architecture}), {at_once} at once on {cores} core(s) each: {long}")

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from heliodor.errors import InputError
-from heliodor.label.drive import Drive, Progress, Summary, reap, work_folder
+from heliodor.label.drive import Drive, Progress, Summary, parsl_folder, reap, work_folder
 from heliodor.label.parsl_pool import Cluster, ParslPool
 from heliodor.label.pool import LocalPool, Pool
 from heliodor.label.shard import FIND, Limits, make_method
@@ -90,8 +90,7 @@ def _run(
     pool: Pool | None = None
     try:
         if executor == "parsl":
-            folder = work_folder(store.path) / f"parsl-{master}"
-            pool = ParslPool(cluster or HERE, workers, threads, folder)
+            pool = ParslPool(cluster or HERE, workers, threads, parsl_folder(store.path, master))
         else:
             pool = LocalPool(workers)
         run = Drive(store, pool, master, limits, threads, find, lease, progress)

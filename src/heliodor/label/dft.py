@@ -1,8 +1,8 @@
 """Density functionals with dispersion through PySCF: PBE0+MBD (the level of GEMS), ωB97M-D3(BJ) (that of SPICE).
 
-Adamo & Barone, J. Chem. Phys. 110, 6158 (1999), with MBD@rsSCS by `heliodor.physics.mbd`; Mardirossian & Head-Gordon, J.
-Chem. Phys. 144, 214110 (2016), with D3(BJ) of Najibi & Goerigk, J. Chem. Theory Comput. 14, 5725 (2018). Coulomb and
-exchange are density-fitted with the auxiliary basis that belongs to the basis.
+Adamo & Barone, J. Chem. Phys. 110, 6158 (1999), with MBD@rsSCS by `heliodor.physics.mbd`; Mardirossian &
+Head-Gordon, J. Chem. Phys. 144, 214110 (2016), with D3(BJ) of Najibi & Goerigk, J. Chem. Theory Comput. 14, 5725
+(2018). Coulomb and exchange are density-fitted with the auxiliary basis that belongs to the basis.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ def find_dft(functional: str, basis: str, *, threads: int = 1, memory: int = 400
 class Dft:
     """A density functional in a basis, restricted for closed shells and unrestricted for open ones.
 
-    Labels hold energy, forces, dipole, Hirshfeld ratios and charges, and the terms "scf" and "dispersion". MBD forces are
-    at fixed Hirshfeld ratios, which makes energies and forces inconsistent by up to 2e-3 eV/Å (docs/labels.md).
+    Labels hold energy, forces, dipole, Hirshfeld ratios and charges, and the terms "scf" and "dispersion". MBD
+    forces are at fixed Hirshfeld ratios, so that energies and forces differ by up to 2e-3 eV/Å (docs/labels.md).
 
     Attributes:
         threads: of PySCF.
@@ -135,7 +135,9 @@ class Dft:
             mean_field = _refine(mean_field, finer)
             forces = _forces(mean_field)
             if _net(forces) > NET_FORCE_LIMIT:
-                raise LabelError(f"forces add up to {_net(forces):.1e} eV/Å on the finest grid: the label is not to be used")
+                raise LabelError(
+                    f"forces add up to {_net(forces):.1e} eV/Å on the finest grid: the label is not to be used"
+                )
         if self.check_stability:
             notes += _instability(mean_field, restricted=not electrons.unpaired)
         partition = _partition(mean_field, molecule, self.functional.bare)
@@ -203,7 +205,9 @@ def _partition(mean_field: Any, molecule: Any, functional: str) -> Partition:
 def _instability(mean_field: Any, *, restricted: bool) -> list[str]:
     _, _, internal, external = mean_field.stability(return_status=True, external=restricted, verbose=0)
     found = [] if internal else ["the SCF solution is not a minimum (internal instability)"]
-    return [*found, "an open-shell solution lies lower (external instability)"] if restricted and not external else found
+    return (
+        [*found, "an open-shell solution lies lower (external instability)"] if restricted and not external else found
+    )
 
 
 def _host(array: Any) -> Float[np.ndarray, "..."]:

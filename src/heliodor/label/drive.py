@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 import uuid
 from collections import deque
@@ -112,6 +113,7 @@ class Drive:
     _deaths: int = 0
     _counted: float = 0.0
     _looked: float = 0.0
+    _heard: float = 0.0
     _counts: Counts = field(default_factory=Counts)
     _remaining: float | None = None
 
@@ -122,7 +124,7 @@ class Drive:
             InputError: a method that no worker can make.
             StoreError: disk full; workers that all die.
         """
-        self._began = time.monotonic()
+        self._began = self._heard = time.monotonic()
         self._walls.extend(wall for _, wall, _ in self.store.history(self._walls.maxlen or 0))
         self._count()
         while True:
@@ -136,6 +138,7 @@ class Drive:
             for one in ended:
                 self._end(one)
             self._look()
+            self._unstick()
         self._tell()
 
     def put_away(self) -> None:
@@ -180,6 +183,8 @@ class Drive:
             self._flights[key].offset = offset
 
     def _commit(self, frames: dict[str, list[Frame]]) -> None:
+        if frames:
+            self._heard = time.monotonic()
         outcomes = {key: [one for one in some if isinstance(one, Outcome)] for key, some in frames.items()}
         taken = self.store.commit(self.master, outcomes)
         for key, some in frames.items():
@@ -223,6 +228,20 @@ class Drive:
                 raise StoreError(
                     f"{DEATHS} workers were lost one after the other and no job ended meanwhile; the last: {ended.lost}"
                 )
+
+    def _unstick(self) -> None:
+        """New workers for those that hold shards but have begun nothing for long."""
+        if self.pool.patience is None or time.monotonic() - self._heard < self.pool.patience:
+            return
+        # a job may take days, and a cluster's queue longer: only who has work and does nothing is stuck
+        if any(flight.running for flight in self._flights.values()) or not self.pool.holding():
+            self._heard = time.monotonic()
+            return
+        self.pool.restart()
+        for key in list(self._flights):
+            self._end(Ended(key))
+        self._lost += 1
+        self._heard = time.monotonic()
 
     def _look(self) -> None:
         now = time.monotonic()
@@ -271,6 +290,7 @@ def reap(store: Store, lease: float) -> int:
             store.release(master, shard, job, "the campaign was killed", at)
             path.unlink(missing_ok=True)
         store.leave(master)
+        shutil.rmtree(parsl_folder(store.path, master), ignore_errors=True)
     return len(dead)
 
 
@@ -282,6 +302,11 @@ def unfinished(frames: list[Frame]) -> Started | None:
 def work_folder(store: Path) -> Path:
     """Where workers leave what comes out, until it is committed."""
     return store.absolute().with_name(store.name + ".work")
+
+
+def parsl_folder(store: Path, master: str) -> Path:
+    """Where Parsl keeps its own files."""
+    return work_folder(store) / f"parsl-{master}"
 
 
 def spool_of(store: Path, shard: str) -> Path:

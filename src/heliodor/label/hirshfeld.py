@@ -1,8 +1,9 @@
 """Hirshfeld partition of an electron density: effective volumes of atoms in molecules and their charges.
 
-Hirshfeld, Theor. Chim. Acta 44, 129 (1977); volumes as in Tkatchenko & Scheffler, Phys. Rev. Lett. 102, 073005 (2009). The
-free atoms are spherically averaged Kohn–Sham atoms of the same functional in the same basis, so that atoms far apart have
-ratios of exactly one. Inside this module: Bohr.
+Hirshfeld, Theor. Chim. Acta 44, 129 (1977); volumes as in Tkatchenko & Scheffler, Phys. Rev. Lett. 102, 073005
+(2009). The free atoms are spherically averaged Kohn–Sham atoms of the same functional in the same basis, without spin
+polarisation: closed-shell atoms far apart have ratios of exactly one, the hydrogen atom has 0.84. Inside this module:
+Bohr.
 """
 
 from __future__ import annotations
@@ -126,9 +127,7 @@ def free_atom(number: int, functional: str, basis: str) -> FreeAtom:
     return FreeAtom(float(simpson(shell * x**6, x=x)), float(simpson(shell, x=x)), spline)
 
 
-def _radial_density(
-    number: int, functional: str, basis: str, radii: Float[np.ndarray, "R"]
-) -> Float[np.ndarray, "R"]:
+def _radial_density(number: int, functional: str, basis: str, radii: Float[np.ndarray, "R"]) -> Float[np.ndarray, "R"]:
     from pyscf.dft import numint
     from pyscf.scf.atom_ks import AtomSphAverageRKS
 

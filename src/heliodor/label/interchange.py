@@ -15,6 +15,8 @@ import time
 
 def main() -> None:
     """Be the interchange; workers that miss it end after some of their heartbeats."""
+    # Ctrl-C in a terminal is for the master, who ends the others in order
+    os.setsid()
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     runpy.run_module("parsl.executors.high_throughput.interchange", run_name="__main__")
 

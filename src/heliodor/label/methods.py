@@ -44,8 +44,8 @@ def find_method(name: str, *, threads: int = 1, memory: int = 4000) -> Method:
     """The method of that name.
 
     Args:
-        name: see `list_methods`; functionals ``pbe0-mbd``, ``pbe0``, ``pbe0-d3bj`` and ``wb97m-d3bj`` go with every def2
-            basis. Case does not matter, ``+`` is as good as ``-``, and ``d3(bj)`` as ``d3bj``.
+        name: see `list_methods`; functionals ``pbe0-mbd``, ``pbe0``, ``pbe0-d3bj`` and ``wb97m-d3bj`` go with every
+            def2 basis. Case does not matter, ``+`` is as good as ``-``, and ``d3(bj)`` as ``d3bj``.
         threads: that one label may use (xTB and teachers: see OMP_NUM_THREADS).
         memory: MB that one label should stay under, where the program can be told.
 
@@ -102,6 +102,7 @@ def _qcengine(rest: str, threads: int, memory: int) -> Method:
     method, _, basis = level.lower().partition("/")
     if not (program and method and basis):
         raise LabelError(
-            f"no method 'qcengine:{rest}': write qcengine:PROGRAM:METHOD/BASIS, for example 'qcengine:psi4:pbe0/def2-svp'"
+            f"no method 'qcengine:{rest}': write qcengine:PROGRAM:METHOD/BASIS, for example "
+            "'qcengine:psi4:pbe0/def2-svp'"
         )
     return find_qcengine(program.lower(), method, basis, threads=threads, memory=memory)

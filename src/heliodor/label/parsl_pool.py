@@ -5,9 +5,11 @@ from __future__ import annotations
 import inspect
 import shutil
 import sys
+import threading
 import time
 import warnings
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,14 @@ PROVIDERS = {
     "azure": "AzureProvider",
 }
 """Words of the configuration, and the classes of `parsl.providers`."""
+
+
+PATIENCE = 20.0
+"""Heartbeats after which workers that hold shards but run no job count as stuck. A worker that is killed while it waits
+for work dies with the lock of the queue that it shares with its neighbours, and Parsl does not notice."""
+
+ENDING = 30.0
+"""Seconds that Parsl may take to end."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +72,6 @@ class Cluster:
             raise InputError(
                 f"there is no provider {self.provider!r}{suggestion(self.provider, PROVIDERS)}; there are: {known}"
             )
-        for name, kind in (("options", dict), ("executor", dict), ("shared_files", bool)):
-            if not isinstance(getattr(self, name), kind):
-                raise InputError(f"{name} must be {'yes or no' if kind is bool else 'names with values'}")
-        for name, least in (("workers_per_node", 0), ("shard_seconds", 0.1), ("heartbeat", 1)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or value < least:
-                raise InputError(f"{name} must be a number of at least {least}, not {value!r}")
 
 
 def read_cluster(path: str | Path) -> Cluster:
@@ -89,13 +92,25 @@ def read_cluster(path: str | Path) -> Cluster:
     if not isinstance(given, dict):
         raise InputError(f"{path} must hold names with values, such as provider: slurm")
     known = [one.name for one in fields(Cluster)]
+    # an empty "options:" is read as None
+    given = {word: value for word, value in given.items() if value is not None}
     for word in given:
         if word not in known:
-            hint = suggestion(word, known) or f"; options of the provider go under 'options:'; there are: {known}"
-            raise InputError(f"{path}: {word!r} means nothing here{hint}")
+            raise InputError(
+                f"{path}: {word!r} means nothing here{suggestion(word, known)}; known are {', '.join(known)}; what "
+                "belongs to Parsl's provider goes under 'options:'"
+            )
+    for word, kind in (("provider", str), ("options", dict), ("executor", dict), ("shared_files", bool)):
+        if not isinstance(given.get(word, kind()), kind):
+            words = {str: "a word", dict: "names with values", bool: "true or false"}
+            raise InputError(f"{path}: {word} must be {words[kind]}, not {given[word]!r}")
+    for word, least in (("workers_per_node", 0), ("shard_seconds", 0.1), ("heartbeat", 1)):
+        value = given.get(word, least)
+        whole = word != "shard_seconds"
+        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or value < least:
+            raise InputError(f"{path}: {word} must be a{' whole' * whole} number of at least {least}, not {value!r}")
     try:
-        # an empty "options:" is read as None
-        return Cluster(**{word: value for word, value in given.items() if value is not None})
+        return Cluster(**given)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 
@@ -114,9 +129,6 @@ class ParslPool:
 
     def __init__(self, cluster: Cluster, workers: int, threads: int, folder: Path) -> None:
         try:
-            from parsl import python_app
-            from parsl.config import Config
-            from parsl.dataflow.dflow import DataFlowKernel
             from parsl.executors import HighThroughputExecutor
         except ImportError:
             raise MissingExtraError("parsl", "label") from None
@@ -140,16 +152,28 @@ class ParslPool:
             **cluster.executor,
         }
         _know(HighThroughputExecutor, options, "executor")
+        self._options = options
+        self._cluster = cluster
         self._futures: dict[Future[Ended], str] = {}
+        self.patience: float | None = PATIENCE * cluster.heartbeat if self.spools else None
+        self._begin(provider)
+
+    def _begin(self, provider: Any) -> None:
+        from parsl import python_app
+        from parsl.config import Config
+        from parsl.dataflow.dflow import DataFlowKernel
+        from parsl.executors import HighThroughputExecutor
+
+        self._provider = provider
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                executor = HighThroughputExecutor(provider=provider, **options)
+                self._executor = HighThroughputExecutor(provider=provider, **self._options)
                 # results and retries are the store's business, not Parsl's
                 self._kernel = DataFlowKernel(
                     Config(
-                        executors=[executor],
-                        run_dir=str(folder),
+                        executors=[self._executor],
+                        run_dir=str(self._folder),
                         retries=0,
                         usage_tracking=0,
                         initialize_logging=False,
@@ -187,20 +211,40 @@ class ParslPool:
                 ended.append(Ended(key, f"Parsl could not run a shard: {kind}: {text}"))
         return ended
 
+    def holding(self) -> bool:
+        return any(manager["tasks"] for manager in self._executor.connected_managers())
+
+    def restart(self) -> None:
+        self._end()
+        self._futures = {}
+        self._begin(_provider(self._cluster))
+
     def close(self) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            self._kernel.cleanup()
+        self._end()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _end(self) -> None:
+        def clean() -> None:
+            with warnings.catch_warnings(), suppress(Exception):
+                warnings.simplefilter("ignore")
+                self._kernel.cleanup()
+
+        # it waits for ever where its interchange is gone
+        cleaning = threading.Thread(target=clean, daemon=True)
+        cleaning.start()
+        cleaning.join(ENDING)
+        if cleaning.is_alive():
+            with suppress(Exception):
+                self._provider.cancel(list(self._provider.resources))
+            if self._executor.interchange_proc is not None:
+                self._executor.interchange_proc.kill()
 
 
 def _commands(cluster: Cluster) -> dict[str, Any]:
     """Parsl starts its programs by names that only an activated environment finds: name this Python instead."""
     from parsl.executors.high_throughput.executor import DEFAULT_LAUNCH_CMD
 
-    commands: dict[str, Any] = {
-        "interchange_launch_cmd": [sys.executable, "-m", "heliodor.label.interchange"]
-    }
+    commands: dict[str, Any] = {"interchange_launch_cmd": [sys.executable, "-m", "heliodor.label.interchange"]}
     if cluster.shared_files:
         program = f"{sys.executable} -m parsl.executors.high_throughput.process_worker_pool"
         commands["launch_cmd"] = DEFAULT_LAUNCH_CMD.replace("process_worker_pool.py", program, 1)

@@ -26,12 +26,14 @@ class Pool(Protocol):
         span: s of work that a shard should hold.
         tick: s between two commits.
         spools: whether workers can write files beside the store.
+        patience: s after which workers that hold shards but run no job count as stuck; None: that cannot be.
     """
 
     workers: int
     span: float
     tick: float
     spools: bool
+    patience: float | None
 
     def submit(self, shard: Shard) -> None:
         """Have a shard done."""
@@ -39,6 +41,14 @@ class Pool(Protocol):
 
     def wait(self, seconds: float) -> list[Ended]:
         """Shards that ended, if any do within some seconds; those whose worker was lost too."""
+        ...
+
+    def holding(self) -> bool:
+        """Whether workers that are there have shards to do."""
+        ...
+
+    def restart(self) -> None:
+        """Forget all shards and begin with new workers."""
         ...
 
     def close(self) -> None:
@@ -54,6 +64,7 @@ class LocalPool:
 
     spools = True
     tick = 0.2
+    patience: float | None = None
 
     def __init__(self, workers: int, span: float = 1.0) -> None:
         self.workers = workers
@@ -85,6 +96,12 @@ class LocalPool:
                 self._members.remove(member)
                 ended += [Ended(key, lost=how) for key in member.shards]
         return ended
+
+    def holding(self) -> bool:
+        return any(member.shards for member in self._members)
+
+    def restart(self) -> None:
+        self.close()
 
     def close(self) -> None:
         for member in self._members:

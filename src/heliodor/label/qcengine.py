@@ -57,7 +57,9 @@ def find_qcengine(program: str, method: str, basis: str, *, threads: int = 1, me
         raise LabelError(f"{program} is not installed where this process can see it (QCEngine {version} looked for it)")
     versions = {"qcengine": version, program: _version(harness)}
     efforts = len(_EFFORTS.get(program, ({},)))
-    return QCEngineMethod(f"qcengine:{program}:{method}/{basis}", program, method, basis, versions, threads, memory, efforts)
+    return QCEngineMethod(
+        f"qcengine:{program}:{method}/{basis}", program, method, basis, versions, threads, memory, efforts
+    )
 
 
 @dataclass

@@ -15,6 +15,9 @@ ENERGY_THRESHOLD = 1e-9
 GRADIENT_THRESHOLD = 1e-5
 """Of the orbitals, Hartree; the error of forces is of its order."""
 
+CYCLES = (60, 150)
+"""Iterations on the fine grid, of effort 0 and of the others."""
+
 _COARSE_LEVEL = 1
 _COARSE_THRESHOLD = 1e-5
 _LEVEL_SHIFT = 0.3
@@ -38,7 +41,7 @@ def converge(make: Field, level: int, effort: int) -> Any:
     coarse = _coarse(make, effort)
     field = make(level)
     _set_thresholds(field, ENERGY_THRESHOLD, GRADIENT_THRESHOLD)
-    field.max_cycle = 60 if effort == 0 else 150
+    field.max_cycle = CYCLES[min(effort, 1)]
     try:
         if effort < 2:
             field.kernel(dm0=coarse)
@@ -73,7 +76,7 @@ def _coarse(make: Field, effort: int) -> Any:
 
 def _second_order(field: Any, start: Any) -> Any:
     solver = field.newton()
-    solver.verbose, solver.max_cycle = 0, 100
+    solver.verbose, solver.max_cycle = 0, field.max_cycle
     _set_thresholds(solver, ENERGY_THRESHOLD, GRADIENT_THRESHOLD)
     solver.kernel(dm0=start)
     # gradients and properties want the plain field

@@ -93,7 +93,7 @@ def _run(name: str, electrons: Electrons, settings: dict[str, float]) -> dict[st
     from tblite.exceptions import TBLiteRuntimeError
     from tblite.interface import Calculator
 
-    cell = {}
+    cell: dict[str, Any] = {}
     if electrons.cell is not None:
         cell = {"lattice": electrons.cell / BOHR, "periodic": np.ones(3, dtype=bool)}
     try:

@@ -1,15 +1,16 @@
 """Many-body dispersion with range-separated screening, MBD@rsSCS, of molecules; differentiable.
 
-Ambrosetti, Reilly, DiStasio & Tkatchenko, J. Chem. Phys. 140, 18A508 (2014); quoted by its equation numbers. Each atom is
-a harmonic oscillator whose polarizability follows from its Hirshfeld volume. Short-ranged coupling screens the
-polarizabilities at imaginary frequencies; the long-ranged rest couples the screened oscillators, and the energy is what
-that does to their zero-point energy. Inside this module: Hartree and Bohr.
+Ambrosetti, Reilly, DiStasio & Tkatchenko, J. Chem. Phys. 140, 18A508 (2014). Each atom is a harmonic
+oscillator whose polarizability follows from its Hirshfeld volume. Short-ranged coupling screens the polarizabilities at
+imaginary frequencies; the long-ranged rest couples the screened oscillators, and the energy is what that does to their
+zero-point energy. Inside this module: Hartree and Bohr.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,7 +70,6 @@ def mbd_energy(
     vectors, distances = _pairs(r)
     damping = _fermi(distances, beta * (screened_radius[:, None] + screened_radius[None, :]), steepness)
     coupling = _as_matrix(damping[..., None, None] * _dipole_tensor(vectors, distances))
-    # eq. 15 with the masses absorbed
     pull = (omega * screened.sqrt()).repeat_interleave(3)
     modes = torch.linalg.eigvalsh(
         torch.diag((omega**2).repeat_interleave(3)) + pull[:, None] * pull[None, :] * coupling
@@ -86,7 +86,7 @@ def mbd_energy_forces(
     positions: Float[np.ndarray, "N 3"],
     numbers: Sequence[int],
     hirshfeld_ratios: Float[np.ndarray, "N"],
-    **options: float,
+    **options: Any,
 ) -> tuple[float, Float[np.ndarray, "N 3"]]:
     """Energy (eV) and forces at fixed Hirshfeld ratios (eV/Å); options and errors as of `mbd_energy`."""
     leaf = torch.tensor(np.asarray(positions, dtype=float), requires_grad=True)
@@ -104,7 +104,7 @@ def _screen(
     steepness: float,
     n_frequencies: int,
 ) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:
-    """Static polarizabilities and C6 after self-consistent screening at short range, eqs. 7 to 11."""
+    """Static polarizabilities and C6 after self-consistent screening at short range."""
     n = len(alpha)
     frequencies, weights = _quadrature(n_frequencies)
     # the static limit first: it carries no weight in the integral for C6
@@ -138,7 +138,7 @@ def _pairs(r: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N N 3"], Float[Tenso
 
 
 def _fermi(distances: Float[Tensor, "N N"], onset: Float[Tensor, "N N"], steepness: float) -> Float[Tensor, "N N"]:
-    """From 0 at contact to 1 far away, eq. 9."""
+    """From 0 at contact to 1 far away."""
     finite = distances.masked_fill(distances.isinf(), 1e6)
     return torch.sigmoid(steepness * (finite / onset - 1.0))
 
@@ -153,7 +153,7 @@ def _dipole_tensor(vectors: Float[Tensor, "N N 3"], distances: Float[Tensor, "N 
 def _smeared_dipole_tensor(
     vectors: Float[Tensor, "N N 3"], distances: Float[Tensor, "N N"], width: Float[Tensor, "F N N"]
 ) -> Float[Tensor, "F N N 3 3"]:
-    """Interaction of Gaussian charge distributions, minus the second derivatives of erf(r/σ)/r, eq. 8."""
+    """Interaction of Gaussian charge distributions, minus the second derivatives of erf(r/σ)/r."""
     z = distances.masked_fill(distances.isinf(), 1e6) / width
     theta = 2.0 / math.sqrt(math.pi) * z * torch.exp(-(z**2))
     outer = vectors[..., :, None] * vectors[..., None, :] * distances[..., None, None] ** -5

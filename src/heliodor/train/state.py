@@ -1,4 +1,4 @@
-"""The state of a run on disk: everything that decides what comes next, written so that a killed writer harms nothing."""
+"""The state of a run on disk: everything that decides what comes next, whole at every moment."""
 
 from __future__ import annotations
 

@@ -20,35 +20,24 @@ from typing import Any
 
 import torch
 from ase.data import chemical_symbols
-from torch import Tensor
 
 from heliodor.checkpoint import architectures, load_checkpoint, save_checkpoint
-from heliodor.errors import HeliodorError, InputError
+from heliodor.errors import InputError
 from heliodor.potential import Potential
-from heliodor.train.batches import Batch, Lists, find_lists
+from heliodor.train.batches import Lists, find_lists
 from heliodor.train.curves import plot_curves, plot_parity
 from heliodor.train.dataset import Dataset
 from heliodor.train.errors import Errors, compare, errors_of, predict, some_of
-from heliodor.train.losses import UNITS, Loss, label_spreads, make_loss
+from heliodor.train.losses import UNITS, label_spreads, make_loss
 from heliodor.train.references import References, fit_references
+from heliodor.train.run import Run, advance, new_run
 from heliodor.train.sampling import Sampler, kind_shares
-from heliodor.train.schedule import Rate
 from heliodor.train.settings import TrainSettings
 from heliodor.train.state import fingerprint, other_run, read_state, write_state, write_text
-from heliodor.train.step import StepFunction, evaluate_batch, functional_step, plain_step, will_compile
+from heliodor.train.step import StepFunction, functional_step, plain_step, will_compile
 
 Progress = Callable[[float, str], None]
 """Called with the fraction done and a few words: errors, time left."""
-
-TOO_MANY_BAD = 50
-"""Batches that are not finite, one after the other, at which a run gives up."""
-
-LOSS_RATE = 10.0
-"""Learning rate of the robust loss's shapes and scales over that of the model."""
-
-
-class DivergedError(HeliodorError):
-    """Batch after batch gives no finite loss."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,62 +61,6 @@ class TrainResult:
     epochs: float
     seconds: float
     skipped: list[dict[str, Any]]
-
-
-@dataclass
-class Run:
-    """What changes while a run goes on."""
-
-    model: Potential
-    loss: Loss
-    optimizer: torch.optim.Optimizer
-    rate: Rate
-    average: dict[str, Tensor]
-    best: dict[str, Tensor]
-    best_score: float = math.inf
-    unimproved: int = 0
-    step: int = 0
-    epoch: int = 0
-    position: int = 0
-    spent: float = 0.0
-    norm: float = 0.0
-    bad: int = 0
-    sums: dict[str, list[float]] | None = None
-    rows: list[dict[str, float]] | None = None
-    skipped: list[dict[str, Any]] | None = None
-
-    PLAIN = ("best_score", "unimproved", "step", "epoch", "position", "norm", "bad", "sums", "rows", "skipped")
-
-    def state(self, key: str, spent: float) -> dict[str, Any]:
-        """For `write_state`."""
-        return {
-            "key": key,
-            "spent": spent,
-            "model": self.model.state_dict(),
-            "loss": self.loss.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "average": self.average,
-            "best": self.best,
-            "pace": vars(self.rate.pace),
-            "plateau": vars(self.rate.plateau),
-            "random": torch.get_rng_state(),
-            **{name: getattr(self, name) for name in self.PLAIN},
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go back to what `state` gave."""
-        self.model.load_state_dict(state["model"])
-        self.loss.load_state_dict(state["loss"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        for mine, theirs in ((self.average, state["average"]), (self.best, state["best"])):
-            for name in mine:
-                mine[name].copy_(theirs[name])
-        vars(self.rate.pace).update(state["pace"])
-        vars(self.rate.plateau).update(state["plateau"])
-        torch.set_rng_state(state["random"])
-        self.spent = state["spent"]
-        for name in self.PLAIN:
-            setattr(self, name, state[name])
 
 
 def train(
@@ -192,7 +125,7 @@ def _train(
     held = find_lists(watched, learner, references)
     loss = make_loss(settings, lists, learner.outputs).to(device)
     sampler = Sampler(lists, settings.batch_size, kind_shares(training.kind, settings.kind_shares), settings.seed)
-    run = _new_run(learner, loss, settings)
+    run = new_run(learner, loss, settings)
     if settings.epochs:
         run.rate.pace.last = math.ceil(settings.epochs * len(sampler.epoch(0)))
     if state is not None:
@@ -211,7 +144,7 @@ def _train(
     while not ended:
         batches = sampler.epoch(run.epoch)
         batch = lists.batch(batches[run.position], sampler.shape if compiled else None).to(device)
-        _advance(run, step, batch, lists, settings)
+        advance(run, step, batch, lists, settings)
         run.position += 1
         if run.position == len(batches):
             run.epoch, run.position = run.epoch + 1, 0
@@ -238,65 +171,10 @@ def _train(
     return _finish(model, run, references, training, validation, folder, settings, key, begun, progress)
 
 
-def _advance(run: Run, step: StepFunction, batch: Batch, lists: Lists, settings: TrainSettings) -> None:
-    """One step of the optimiser, unless the batch gives no finite gradient."""
-    rate = run.rate.at(run.step)
-    groups = run.optimizer.param_groups
-    for group in groups:
-        group["lr"] = rate * group["factor"]
-    run.optimizer.zero_grad(set_to_none=True)
-    value, sums = step(batch)
-    value.backward()  # type: ignore[no-untyped-call]
-    parameters = [p for p in run.model.parameters() if p.grad is not None]
-    norm_tensor = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-    norm, number = (float(x) for x in torch.stack([norm_tensor.detach().double(), value.detach().double()]).cpu())
-    run.step += 1
-    if not math.isfinite(norm) or not math.isfinite(number):
-        _skip(run, batch, lists)
-        return
-    run.bad = 0
-    run.norm = norm if run.norm == 0.0 else 0.98 * run.norm + 0.02 * min(norm, 10.0 * run.norm)
-    if settings.clip > 0 and norm > settings.clip * run.norm:
-        torch.nn.utils.clip_grads_with_norm_(parameters, settings.clip * run.norm, norm_tensor)
-    run.optimizer.step()
-    # a short memory in the beginning: the first parameters say nothing
-    keep = min(settings.ema, (1.0 + run.step) / (10.0 + run.step))
-    trained = dict(run.model.named_parameters())
-    with torch.no_grad():
-        names = list(run.average)
-        torch._foreach_lerp_([run.average[n] for n in names], [trained[n].detach() for n in names], 1.0 - keep)
-    assert run.sums is not None
-    run.sums["loss"] = [a + b for a, b in zip(run.sums.get("loss", [0.0, 0.0]), (number, 1.0), strict=True)]
-    for name, both in sums.items():
-        run.sums[name] = [a + b for a, b in zip(run.sums.get(name, [0.0, 0.0]), both.tolist(), strict=True)]
-
-
-def _skip(run: Run, batch: Batch, lists: Lists) -> None:
-    """Note a bad batch and which of its structures made it bad."""
-    names = []
-    for index in batch.index[batch.index >= 0].tolist():
-        alone = lists.batch([index]).to(batch.positions.device)
-        outputs = evaluate_batch(run.model, alone)
-        value, _ = run.loss(outputs, alone)
-        if not bool(torch.isfinite(value)) or not bool(torch.isfinite(outputs.forces).all()):
-            data = lists.dataset
-            names.append(f"structure {index} ({data.atoms(index).get_chemical_formula()}, {data.group[index]})")
-    assert run.skipped is not None
-    run.skipped.append({"step": run.step, "structures": names})
-    run.optimizer.zero_grad(set_to_none=True)
-    run.bad += 1
-    if run.bad >= TOO_MANY_BAD:
-        blame = f", the last one because of {', '.join(names)}" if names else ""
-        raise DivergedError(
-            f"{run.bad} batches in a row gave no finite loss{blame}: check these structures, or lower learning_rate"
-        )
-
-
 def _validate(
     run: Run, model: Potential, held: Lists, spreads: dict[str, float], settings: TrainSettings, elapsed: float
 ) -> None:
     """Errors of the averaged parameters; the best ones are kept."""
-    assert run.sums is not None and run.rows is not None and run.skipped is not None
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name in run.average:
@@ -323,7 +201,8 @@ def _validate(
 def _score(errors: Errors, spreads: dict[str, float], settings: TrainSettings) -> float:
     """Mean over energies and forces (or what there is) of the error in units of the labels' spread."""
     found = errors.all
-    wanted = [n for n in ("energy", "forces") if n in found and settings.weights[n] > 0] or list(found)
+    both: list[str] = [n for n in ("energy", "forces") if n in found and settings.weights[n] > 0]
+    wanted = both or list(found)
     parts = [found[n].mae / spreads[n] for n in wanted if n in spreads]
     return sum(parts) / len(parts) if parts and all(map(math.isfinite, parts)) else math.inf
 
@@ -340,7 +219,6 @@ def _finish(
     begun: float,
     progress: Progress,
 ) -> TrainResult:
-    assert run.rows is not None and run.skipped is not None
     progress(1.0, "errors on the whole validation set")
     final = _ready(model, references).double().cpu()
     with torch.no_grad():
@@ -402,27 +280,6 @@ def _finished(folder: Path, key: str) -> TrainResult | None:
     return TrainResult(model=load_checkpoint(model), path=model, **kept)
 
 
-def _new_run(model: Potential, loss: Loss, settings: TrainSettings) -> Run:
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    if not trained:
-        raise InputError("the model has no parameters to be trained: all are frozen")
-    heavy = [p for p in trained.values() if p.ndim > 1]
-    light = [p for p in trained.values() if p.ndim <= 1]
-    groups: list[dict[str, Any]] = [
-        {"params": heavy, "weight_decay": settings.weight_decay, "factor": 1.0},
-        {"params": light, "weight_decay": 0.0, "factor": 1.0},
-        {"params": list(loss.parameters()), "weight_decay": 0.0, "factor": LOSS_RATE},
-    ]
-    optimizer = torch.optim.AdamW(
-        [group for group in groups if group["params"]],
-        lr=settings.learning_rate,
-        amsgrad=settings.optimizer == "amsgrad",
-        fused=True,
-    )
-    copies = [{name: p.detach().clone() for name, p in trained.items()} for _ in range(2)]
-    return Run(model, loss, optimizer, Rate(settings), *copies, sums={}, rows=[], skipped=[])
-
-
 def _ready(model: Potential, references: References) -> Potential:
     """A copy without kernels, whose card has the references."""
     final = copy.deepcopy(model)
@@ -474,7 +331,6 @@ def _architecture(model: Potential) -> str:
 
 
 def _write_log(path: Path, run: Run) -> None:
-    assert run.rows is not None
     names = list(dict.fromkeys(name for row in run.rows for name in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n")

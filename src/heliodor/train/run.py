@@ -1,0 +1,158 @@
+"""What changes while a model is trained, and one step of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from heliodor.errors import HeliodorError, InputError
+from heliodor.potential import Potential
+from heliodor.train.batches import Batch, Lists
+from heliodor.train.losses import Loss
+from heliodor.train.schedule import Rate
+from heliodor.train.settings import TrainSettings
+from heliodor.train.step import StepFunction, evaluate_batch
+
+TOO_MANY_BAD = 50
+"""Batches that are not finite, one after the other, at which a run gives up."""
+
+LOSS_RATE = 10.0
+"""Learning rate of the robust loss's shapes and scales over that of the model."""
+
+
+class DivergedError(HeliodorError):
+    """Batch after batch gives no finite loss."""
+
+
+@dataclass
+class Run:
+    """What changes while a run goes on."""
+
+    model: Potential
+    loss: Loss
+    optimizer: torch.optim.Optimizer
+    rate: Rate
+    average: dict[str, Tensor]
+    best: dict[str, Tensor]
+    best_score: float = math.inf
+    unimproved: int = 0
+    step: int = 0
+    epoch: int = 0
+    position: int = 0
+    spent: float = 0.0
+    norm: float = 0.0
+    bad: int = 0
+    sums: dict[str, list[float]] = field(default_factory=dict)
+    rows: list[dict[str, float]] = field(default_factory=list)
+    skipped: list[dict[str, Any]] = field(default_factory=list)
+
+    PLAIN = ("best_score", "unimproved", "step", "epoch", "position", "norm", "bad", "sums", "rows", "skipped")
+
+    def state(self, key: str, spent: float) -> dict[str, Any]:
+        """For `write_state`."""
+        return {
+            "key": key,
+            "spent": spent,
+            "model": self.model.state_dict(),
+            "loss": self.loss.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average,
+            "best": self.best,
+            "pace": vars(self.rate.pace),
+            "plateau": vars(self.rate.plateau),
+            "random": torch.get_rng_state(),
+            **{name: getattr(self, name) for name in self.PLAIN},
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to what `state` gave."""
+        self.model.load_state_dict(state["model"])
+        self.loss.load_state_dict(state["loss"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for mine, theirs in ((self.average, state["average"]), (self.best, state["best"])):
+            for name in mine:
+                mine[name].copy_(theirs[name])
+        vars(self.rate.pace).update(state["pace"])
+        vars(self.rate.plateau).update(state["plateau"])
+        torch.set_rng_state(state["random"])
+        self.spent = state["spent"]
+        for name in self.PLAIN:
+            setattr(self, name, state[name])
+
+
+def new_run(model: Potential, loss: Loss, settings: TrainSettings) -> Run:
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if not trained:
+        raise InputError("the model has no parameters to be trained: all are frozen")
+    heavy = [p for p in trained.values() if p.ndim > 1]
+    light = [p for p in trained.values() if p.ndim <= 1]
+    groups: list[dict[str, Any]] = [
+        {"params": heavy, "weight_decay": settings.weight_decay, "factor": 1.0},
+        {"params": light, "weight_decay": 0.0, "factor": 1.0},
+        {"params": list(loss.parameters()), "weight_decay": 0.0, "factor": LOSS_RATE},
+    ]
+    optimizer = torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=settings.learning_rate,
+        amsgrad=settings.optimizer == "amsgrad",
+        fused=True,
+    )
+    average, best = ({name: p.detach().clone() for name, p in trained.items()} for _ in range(2))
+    return Run(model, loss, optimizer, Rate(settings), average, best)
+
+
+def advance(run: Run, step: StepFunction, batch: Batch, lists: Lists, settings: TrainSettings) -> None:
+    """One step of the optimiser, unless the batch gives no finite gradient."""
+    rate = run.rate.at(run.step)
+    groups = run.optimizer.param_groups
+    for group in groups:
+        group["lr"] = rate * group["factor"]
+    run.optimizer.zero_grad(set_to_none=True)
+    value, sums = step(batch)
+    value.backward()  # type: ignore[no-untyped-call]
+    parameters = [p for p in run.model.parameters() if p.grad is not None]
+    norm_tensor = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    norm, number = (float(x) for x in torch.stack([norm_tensor.detach().double(), value.detach().double()]).cpu())
+    run.step += 1
+    if not math.isfinite(norm) or not math.isfinite(number):
+        _skip(run, batch, lists)
+        return
+    run.bad = 0
+    run.norm = norm if run.norm == 0.0 else 0.98 * run.norm + 0.02 * min(norm, 10.0 * run.norm)
+    if settings.clip > 0 and norm > settings.clip * run.norm:
+        torch.nn.utils.clip_grads_with_norm_(parameters, settings.clip * run.norm, norm_tensor)
+    run.optimizer.step()
+    # a short memory in the beginning: the first parameters say nothing
+    keep = min(settings.ema, (1.0 + run.step) / (10.0 + run.step))
+    trained = dict(run.model.named_parameters())
+    with torch.no_grad():
+        names = list(run.average)
+        torch._foreach_lerp_([run.average[n] for n in names], [trained[n].detach() for n in names], 1.0 - keep)
+    run.sums["loss"] = [a + b for a, b in zip(run.sums.get("loss", [0.0, 0.0]), (number, 1.0), strict=True)]
+    for name, both in sums.items():
+        run.sums[name] = [a + b for a, b in zip(run.sums.get(name, [0.0, 0.0]), both.tolist(), strict=True)]
+
+
+def _skip(run: Run, batch: Batch, lists: Lists) -> None:
+    """Note a bad batch and which of its structures made it bad."""
+    names = []
+    for index in batch.index[batch.index >= 0].tolist():
+        alone = lists.batch(np.array([index])).to(batch.positions.device)
+        outputs = evaluate_batch(run.model, alone)
+        value, _ = run.loss(outputs, alone)
+        if not bool(torch.isfinite(value)) or not bool(torch.isfinite(outputs.forces).all()):
+            data = lists.dataset
+            names.append(f"structure {index} ({data.atoms(index).get_chemical_formula()}, {data.group[index]})")
+    run.skipped.append({"step": run.step, "structures": names})
+    run.optimizer.zero_grad(set_to_none=True)
+    run.bad += 1
+    if run.bad >= TOO_MANY_BAD:
+        blame = f", the last one because of {', '.join(names)}" if names else ""
+        raise DivergedError(
+            f"{run.bad} batches in a row gave no finite loss{blame}: check these structures, or lower learning_rate"
+        )
