@@ -23,12 +23,8 @@ pytest.importorskip("tblite")
 
 
 @pytest.fixture(autouse=True)
-def registered(monkeypatch):
-    from heliodor.cli import app, label
-
+def one_thread(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    if all(group.name != "label" for group in app.registered_groups):
-        label.register(app)
 
 
 def write_structures(number: int = 4) -> Path:
@@ -87,12 +83,9 @@ def test_from_structures_to_labels(cli):
 
 def test_ctrl_c_and_the_same_command_again(cli):
     path = write_structures(150)
-    script = (
-        "import sys\nfrom heliodor.cli import app, label, main\n"
-        "if all(g.name != 'label' for g in app.registered_groups): label.register(app)\n"
-        "sys.exit(main(['label', 'some.extxyz', '--workers', '1']))"
-    )
-    with subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-m", "heliodor", "label", "some.extxyz", "--workers", "1"], stderr=subprocess.PIPE, text=True
+    ) as process:
         end = time.monotonic() + 60.0
         while not (Path("labels.db").exists() and done() > 10):
             assert time.monotonic() < end and process.poll() is None

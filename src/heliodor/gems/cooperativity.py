@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from heliodor.dynamics.files.storage import write_durably
 from heliodor.errors import InputError
 from heliodor.fragments.energy_source import relaxed
 from heliodor.gems.config import Config
+from heliodor.gems.together import pool
 from heliodor.label.calculator import labelled
 from heliodor.label.methods import find_method
 from heliodor.potential import Potential
@@ -104,8 +104,8 @@ def label_pairs(
     # the longest first: they take longest
     jobs = [(k, form) for k in reversed(range(len(pairs))) for form in ("alpha", "extended")]
     done: dict[tuple[int, str], tuple[ase.Atoms, float, bool]] = {}
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn")) as pool:
-        waiting = {pool.submit(_settled, method, getattr(pairs[k], form), relaxing): (k, form) for k, form in jobs}
+    with pool(min(workers, len(jobs))) as processes:
+        waiting = {processes.submit(_settled, method, getattr(pairs[k], form), relaxing): (k, form) for k, form in jobs}
         tell(f"{method} of helices and extended chains", 0, len(jobs))
         for future in as_completed(waiting):
             done[waiting[future]] = future.result()

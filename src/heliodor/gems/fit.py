@@ -17,6 +17,7 @@ from jaxtyping import Bool
 from heliodor.dynamics.files.storage import put_in_place
 from heliodor.errors import HeliodorError, InputError
 from heliodor.gems.config import Config
+from heliodor.gems.together import end_with_parent
 from heliodor.train.dataset import Dataset
 from heliodor.train.models import new_model
 from heliodor.train.settings import TrainSettings
@@ -152,6 +153,8 @@ def _hear(queue: Any, parts: dict[str, tuple[str, float]], results: dict[str, An
 def _fit(folder: Path, config: Config, one: Fit, threads: int, queue: Any) -> None:
     """In a process of its own."""
     import torch
+
+    end_with_parent()
 
     torch.set_num_threads(threads)
     try:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from heliodor.fragments.normal_modes import sample_normal_modes
 from heliodor.fragments.short_dynamics import sample_dynamics
 from heliodor.fragments.solvent import water_clusters, with_waters
 from heliodor.gems.config import BottomUpChoices, Config
+from heliodor.gems.together import pool
 from heliodor.train.dataset import Dataset, join
 
 MODEL = "model:"
@@ -78,9 +78,10 @@ def _in_processes(
     failed: dict[str, str] = {}
     done = total - len(left)
     try:
-        with ProcessPoolExecutor(min(workers, len(left)), mp_context=get_context("spawn")) as pool:
+        with pool(min(workers, len(left))) as processes:
             waiting = {
-                pool.submit(sample_one, smiles, path, choices, seed_of(smiles, seed)): smiles for smiles, path in left
+                processes.submit(sample_one, smiles, path, choices, seed_of(smiles, seed)): smiles
+                for smiles, path in left
             }
             for future in as_completed(waiting):
                 done += 1
