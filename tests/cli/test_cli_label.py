@@ -82,7 +82,7 @@ def test_from_structures_to_labels(cli):
 
 
 def test_ctrl_c_and_the_same_command_again(cli):
-    path = write_structures(150)
+    path = write_structures(80)
     with subprocess.Popen(
         [sys.executable, "-m", "heliodor", "label", "some.extxyz", "--workers", "1"], stderr=subprocess.PIPE, text=True
     ) as process:
@@ -95,9 +95,9 @@ def test_ctrl_c_and_the_same_command_again(cli):
     assert process.returncode == 130, words
     assert "goes on from there" in words and "Traceback" not in words
     before = done()
-    assert 10 < before < 450
+    assert 10 < before < 240
     again = json.loads(cli("label", path, "--workers", "1", "--json").out)
-    assert again["done"] == 450 - before and again["jobs"]["done"] == 450
+    assert again["done"] == 240 - before and again["jobs"]["done"] == 240
 
 
 def done() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
     from heliodor.fragments.bottom_up import Amon
     from heliodor.fragments.graph import ChemicalGraph
+
+SMILES = "smiles:"
+"""In front of SMILES that could be a sequence."""
 
 EXAMPLES = (
     "\b\nExamples:\n"
@@ -42,7 +46,7 @@ def fragment(
         typer.Argument(
             metavar="MOLECULE",
             help="A structure with all hydrogens (xyz, pdb ...), a trajectory (top-down), a sequence, SMILES, or "
-            "'proteins' for all that proteins can be cut into (the last three bottom-up).",
+            "'proteins' for all that proteins can be cut into (the last three bottom-up; smiles:CCC where it could be both).",
         ),
     ],
     up: Annotated[bool, typer.Option("--bottom-up", help="All connected pieces of the bonded graph.")] = False,
@@ -227,16 +231,27 @@ def _graph(molecule: str) -> ChemicalGraph:
     path = Path(molecule)
     if path.is_file():
         return graph_of(read_structure(path))
+    if molecule.startswith(SMILES):
+        return graph_from_smiles(molecule.removeprefix(SMILES))
+    drawn, why = None, ""
+    with suppress(InputError):
+        drawn = graph_from_smiles(molecule)
     try:
         parse_sequence(molecule)
     except InputError as error:
-        try:
-            return graph_from_smiles(molecule)
-        except InputError:
-            raise InputError(
-                f"{molecule!r} is no file, no SMILES, and no sequence ({error}): name a structure file, or write a "
-                "sequence such as AceAla3Nme"
-            ) from None
+        why = str(error)
+    if drawn is not None and not why:
+        raise InputError(
+            f"{molecule!r} is a sequence and SMILES: write {SMILES}{molecule}, or the residues by three letters joined "
+            "by dashes"
+        )
+    if drawn is not None:
+        return drawn
+    if why:
+        raise InputError(
+            f"{molecule!r} is no file, no SMILES, and no sequence ({why}): name a structure file, or write a sequence "
+            "such as AceAla3Nme"
+        )
     made = peptide(molecule)
     return graph_of(made.atoms, made.topology)
 

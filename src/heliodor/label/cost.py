@@ -17,11 +17,11 @@ from heliodor.label.worker import BrokenWorkerError, Runner
 STEEPEST = 4.0
 """Bound of the fitted power: no method here grows faster with the number of atoms."""
 
-ROW = 600.0
+ROW = 300.0
 """Bytes of a row of the store beside its arrays, indices and the log of attempts included; measured."""
 
-PER_ATOM = 60.0
-"""Bytes of an atom in the store: number, position, force, charge."""
+PER_ATOM = 90.0
+"""Bytes of an atom in the store: number, position, force, charge, and SQLite's pages not being full."""
 
 
 @dataclass(frozen=True)

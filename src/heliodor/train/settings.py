@@ -58,7 +58,7 @@ class TrainSettings:
     loss: str = "robust"
     energy_weight: float = 1.0
     forces_weight: float = 1.0
-    dipole_weight: float = 0.1
+    dipole_weight: float = 1.0
     hirshfeld_weight: float = 0.1
     charges_weight: float = 0.0
     energy_per: str = "atom"
