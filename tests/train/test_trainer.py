@@ -77,12 +77,13 @@ def test_overfits(data: Dataset, tmp_path: Path) -> None:
     model = new_model("spookynet", size, data.elements, data)
     before = errors_of(model, data).all
     settings = TrainSettings(
-        epochs=300, batch_size=20, learning_rate=1e-2, weight_decay=0.0, ema=0.9, warmup_steps=10, validate_every=150
+        epochs=250, batch_size=20, learning_rate=1e-2, weight_decay=0.0, ema=0.9, warmup_steps=10, validate_every=150
     )
     result = train(model, data, data, tmp_path, settings)
     after = errors_of(result.model, data).all
     assert after["forces"].mae < 0.05 * before["forces"].mae
-    assert after["forces"].r2 > 0.99 and after["energy"].mae < 5e-3
+    assert after["forces"].r2 > 0.98 and after["dipole"].r2 > 0.98
+    assert after["energy"].mae < 0.02 * before["energy"].mae + 0.01
 
 
 def test_what_it_leaves(data: Dataset, held: Dataset, tmp_path: Path) -> None:

@@ -46,7 +46,8 @@ def fragment(
         typer.Argument(
             metavar="MOLECULE",
             help="A structure with all hydrogens (xyz, pdb ...), a trajectory (top-down), a sequence, SMILES, or "
-            "'proteins' for all that proteins can be cut into (the last three bottom-up; smiles:CCC where it could be both).",
+            "'proteins' for all that proteins can be cut into (the last three bottom-up; smiles:CCC where it could be "
+            "a sequence).",
         ),
     ],
     up: Annotated[bool, typer.Option("--bottom-up", help="All connected pieces of the bonded graph.")] = False,

@@ -20,7 +20,7 @@ COMPILES = ("so3lr", "spookynet")
 
 _FIELDS = tuple(f.name for f in fields(Batch))
 
-PAYS_AFTER = 10.0 * 60.0
+PAYS_AFTER = 20.0 * 60.0
 """s; what compilation costs is not won back in shorter runs."""
 
 
