@@ -21,6 +21,7 @@ from heliodor.gems.together import end_with_parent
 from heliodor.train.dataset import Dataset
 from heliodor.train.models import new_model
 from heliodor.train.settings import TrainSettings
+from heliodor.train.state import fingerprint
 from heliodor.train.trainer import train
 
 KINDS = ("bottom-up", "top-down")
@@ -173,17 +174,15 @@ def fit(folder: Path, config: Config, one: Fit, tell: Callable[[str, float], Non
     labelled = Dataset.read(folder / "labelled.h5")
     training, watching = split(labelled, one.kinds, config.seed)
     model = new_model(config.model.architecture, config.model.size, labelled.elements, training)
-    result = train(
-        model,
-        training,
-        watching,
-        folder / "training" / one.name,
-        train_settings(config, one),
-        lambda part, words: tell(words, part),
-    )
-    part = folder / f"{one.name}.safetensors.part"
-    shutil.copyfile(result.path, part)
-    put_in_place(part, folder / f"{one.name}.safetensors")
+    settings = train_settings(config, one)
+    # a training of other data or settings stays where it is
+    place = folder / "training" / f"{one.name}-{fingerprint(model, training, watching, settings)[:10]}"
+    place.parent.mkdir(exist_ok=True)
+    result = train(model, training, watching, place, settings, lambda part, words: tell(words, part))
+    for made, name in ((result.path, f"{one.name}.safetensors"), (place / "curves.png", f"{one.name}-curves.png")):
+        part = folder / f"{name}.part"
+        shutil.copyfile(made, part)
+        put_in_place(part, folder / name)
     return {
         "trained_on": len(training),
         "steps": result.steps,

@@ -69,7 +69,7 @@ def stages(source: Source, folder: Path, config: Config) -> list[Stage]:
     """All stages a configuration asks for, in order."""
     check(config)
     bottom, top = config.bottom_up.max_heavy > 0, config.top_down.structures > 0
-    models = tuple(f"{one.name}.safetensors" for one in fit.fits(config))
+    models = tuple(f"{one.name}{end}" for one in fit.fits(config) for end in (".safetensors", "-curves.png"))
     found = [
         Stage(
             "prepare",

@@ -1,0 +1,6 @@
+#!/bin/sh
+# Ace-Ala15-NMe: a force field from GFN2-xTB of its fragments. About an hour and a half on two cores.
+set -eu
+cd "$(dirname "$0")"
+. ../common.sh
+heliodor gems AceAla15Nme --config gems.yaml --output out/ala15
