@@ -72,3 +72,7 @@ def test_refusals(so3lr):
     boxed.pbc = True
     with pytest.raises(InputError, match="infinite separation"):
         heliodor.interaction_energy(so3lr, boxed)
+    triplet = dimer(3.0)
+    triplet.info["spin"] = 2
+    with pytest.raises(InputError, match=r"closed shells.*unpaired"):
+        heliodor.interaction_energy(so3lr, triplet)

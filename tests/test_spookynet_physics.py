@@ -110,6 +110,10 @@ def test_float32_is_float64_within_its_precision():
         a, b = (evaluate_system(p, System.from_atoms(STRUCTURES[name])) for p in (exact, rough))
         close(b.energy, a.energy, 3e-5)
         close(b.forces, a.forces, 3e-5)
+    # here two exponents of the attention are nearly the largest, 1e-4 of their size apart
+    exact, system = at_cutoff(model("parameters"), 20 * BOHR), System.from_atoms(STRUCTURES["water12_triclinic"])
+    a, b = (evaluate_system(at_cutoff(exact, 20 * BOHR).to(dtype), system) for dtype in (torch.float64, torch.float32))
+    close(b.forces, a.forces, 3e-5)
 
 
 def test_forces_have_the_symmetry_of_the_molecule():

@@ -66,8 +66,9 @@ def descriptors(
     one after another, K (2l+1) columns each, channel by channel, m in e3nn's order, which is x, y, z for l = 1.
     SO3krates (SO3LR, heliodor-mini) with F features: F for each layer; with ``invariant=False`` each layer's F are
     followed by one channel of every degree of its Euclidean variables, m = -l..l, which is y, z, x for l = 1.
+    SpookyNet with F features: F for each layer, all invariant.
     `layout` says which column is what. Descriptors of a layer know atoms up to (layer + 1) times the cutoff away (in
-    SO3LR, of charged structures, all atoms).
+    SO3LR, of charged structures, all atoms; in SpookyNet always all atoms).
 
     Args:
         potential: from `heliodor.load`, or a model's name or file.

@@ -49,6 +49,11 @@ class MissingExtraError(HeliodorError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"this needs the package {package!r}: pip install 'heliodor[{extra}]'")
+        self.package, self.extra = package, extra
+
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str]]:
+        # so that it passes from one process to another
+        return type(self), (self.package, self.extra)
 
 
 def suggestion(word: object, known: Iterable[str]) -> str:

@@ -18,7 +18,7 @@ import torch
 from heliodor.errors import InputError
 from heliodor.neighbors import Neighbors
 from heliodor.potential import Potential, check_distances, evaluate_system
-from heliodor.system import System
+from heliodor.system import System, read_spin
 
 PROTOCOLS = ("fragments", "relaxed")
 
@@ -46,7 +46,7 @@ def interaction_energy(
         A float for one complex, an array for many.
 
     Raises:
-        InputError: fragments or charges missing or not adding up; a periodic structure.
+        InputError: fragments or charges missing or not adding up; a periodic structure; unpaired electrons.
     """
     if protocol not in PROTOCOLS:
         raise InputError(f"protocol must be one of {', '.join(PROTOCOLS)}, not {protocol!r}")
@@ -84,6 +84,11 @@ def _join(frames: list[ase.Atoms], labels: list[np.ndarray], charges: list[np.nd
     for frame, label, charge in zip(frames, labels, charges, strict=True):
         if frame.pbc.any():
             raise InputError("interaction energies are for molecules: a periodic structure has no infinite separation")
+        if read_spin(frame):
+            raise InputError(
+                "interaction energies are for closed shells, and this structure has unpaired electrons "
+                "(atoms.info['spin']): nothing says which fragment they belong to"
+            )
         names, index = np.unique(label, return_inverse=True)
         one = System.from_atoms(frame, charge=float(np.sum(charge)), fragments=index, fragment_charges=charge.tolist())
         assert one.fragment is not None and one.fragment_charge is not None

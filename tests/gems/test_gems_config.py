@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from heliodor.errors import InputError
+from heliodor.gems import fit
 from heliodor.gems.config import Config, explain, read_config
 
 
@@ -50,3 +51,15 @@ def test_every_choice_has_a_sentence():
 def test_bad_choices_are_named(values, words):
     with pytest.raises(InputError, match=words):
         read_config(values)
+
+
+def test_epochs_are_not_cut_short_by_the_default_time():
+    def settings(values):
+        config = read_config({"train": values})
+        return fit.train_settings(config, fit.fits(config)[0])
+
+    assert settings({"epochs": 7}).seconds == float("inf")
+    assert settings({}).seconds == settings({"batch_size": 4}).seconds == 1800.0
+    assert settings({"epochs": 7, "time": "1 h"}).seconds == 3600.0
+    with pytest.raises(InputError, match="train: training has no setting 'epoch'; did you mean 'epochs'"):
+        settings({"epoch": 7})

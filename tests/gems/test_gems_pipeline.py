@@ -1,6 +1,7 @@
 """From a peptide to its force field, at the smallest size at which every stage has something to do."""
 
 import json
+import shutil
 
 import ase
 import ase.build
@@ -10,7 +11,9 @@ import pytest
 
 import heliodor
 from heliodor.errors import InputError
-from heliodor.gems import judge
+from heliodor.fragments.embed import embed
+from heliodor.fragments.solvent import with_waters
+from heliodor.gems import judge, pieces
 from heliodor.gems.choose import choose, shares
 from heliodor.gems.config import read_config
 from heliodor.gems.fit import Fit, fits, split, train_settings
@@ -18,6 +21,7 @@ from heliodor.gems.molecule import read_source
 from heliodor.gems.pipeline import make_force_field, stages
 from heliodor.gems.plan import plan
 from heliodor.gems.stages import read_record
+from heliodor.registry import checkpoint_path, find_model
 from heliodor.train.dataset import Dataset, join
 
 pytest.importorskip("openmm")
@@ -128,6 +132,8 @@ def test_the_settings_of_a_training(made):
         ({"train": {"epoch": 3}}, "epoch"),
         ({"snapshots": {"time": "long"}}, "long"),
         ({"label": {"memory": "much"}}, "much"),
+        ({"simulate": {"time": "10px"}}, "cannot read '10px' as a time"),
+        ({"validate": {"helix": "AceAlaNme"}}, "helices need a sequence with {n}"),
     ],
 )
 def test_what_would_fail_after_hours_is_refused_at_once(tmp_path, change, words):
@@ -195,6 +201,64 @@ def test_a_budget_keeps_every_group_and_takes_what_differs():
     assert np.bincount((picked >= 20).astype(int)).tolist() == [2, 2]
     assert 27 in picked
     assert choose(join([data]), 40, "groups", 0, lambda what, done, of: None).tolist() == list(range(40))
+
+
+def test_a_budget_is_kept_with_hydrates_too():
+    ethanol = embed("CCO", 1)[0]
+    frames = [ethanol] * 10 + with_waters(ethanol, (1, 2, 3), 30)
+    for budget in (2, 8, 20):
+        assert len(choose(Dataset.from_atoms(frames), budget, "groups", 0, lambda what, done, of: None)) <= budget
+
+
+def test_an_ion_of_zinc_is_left_to_the_top_down_fragments():
+    zinc = ase.Atoms("Zn", positions=[[9.0, 0.0, 0.0]])
+    system = zinc + ase.build.molecule("CH3OH") + zinc
+    alone = pieces.amons_of(ase.build.molecule("CH3OH"), read_config({}).bottom_up)
+    assert (
+        [amon.smiles for amon in alone]
+        == ["C", "O", "CO"]
+        == [amon.smiles for amon in pieces.amons_of(system, read_config({}).bottom_up)]
+    )
+
+
+def keys(source, folder, values):
+    return {one.name: json.dumps(one.settings) for one in stages(source, folder, read_config(values))}
+
+
+def test_files_behind_a_choice_are_part_of_it(tmp_path):
+    """A trajectory or a model's weights that changed, under the same name, are another choice."""
+    model, frames = tmp_path / "net.safetensors", tmp_path / "frames.xyz"
+    shutil.copyfile(checkpoint_path(find_model("heliodor-mini")), model)
+    frames.write_text("a")
+    source = read_source("AceGlyNme")
+    values = SMALL | {"snapshots": {"trajectory": str(frames)}}
+    values["bottom_up"] = SMALL["bottom_up"] | {"sampler": f"model:{model}"}
+    before = keys(source, tmp_path, values)
+    frames.write_text("ab")
+    after = keys(source, tmp_path, values)
+    assert {name for name in before if before[name] != after[name]} == {"snapshots"}
+    digest = pieces.weights(f"model:{model}")
+    assert digest == pieces.weights(f"teacher:{model}") and pieces.weights("gfn2") == {}
+    model.write_bytes(b"other")
+    last = keys(source, tmp_path, values)
+    assert {name for name in before if after[name] != last[name]} == {"bottom-up"}
+    frames.unlink()
+    with pytest.raises(InputError, match=r"frames\.xyz cannot be read"):
+        keys(source, tmp_path, values)
+
+
+def test_raised_limits_are_another_choice_of_labels_only(tmp_path):
+    source = read_source("AceGlyNme")
+    before, after = (
+        keys(source, tmp_path, SMALL | {"label": SMALL["label"] | extra}) for extra in ({}, {"time_limit": "1 min"})
+    )
+    assert {name for name in before if before[name] != after[name]} == {"label"}
+
+
+@pytest.mark.parametrize("time", ["0 ps", "0ps", "0.0", " 0 fs"])
+def test_no_trial_run(tmp_path, time):
+    found = keys(read_source("AceGlyNme"), tmp_path, SMALL | {"simulate": {"time": time}})
+    assert "simulate" not in found
 
 
 def test_one_kind_only_needs_one_training():

@@ -86,3 +86,10 @@ def test_refuses_what_has_no_ground_state_or_no_parameters() -> None:
         _energy([[0, 0, 0], [0, 0, 1.0], [0, 0, 2.0]], [55, 55, 55], [3.0, 3.0, 3.0], beta=0.2)
     with pytest.raises(ModelError, match="no van der Waals parameters for Og"):
         _energy([[0, 0, 0]], [118], [1.0])
+
+
+@pytest.mark.parametrize("ratio", [0.0, -1e-4, float("nan")])
+def test_an_atom_without_volume_is_named(ratio: float) -> None:
+    # a bare proton far from all electrons: no number may come of it, and no traceback of linear algebra
+    with pytest.raises(ModelError, match=r"atom 1 has the Hirshfeld ratio"):
+        _energy([[0, 0, 0], [0, 0, 8.0]], [2, 1], [1.0, ratio])

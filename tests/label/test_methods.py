@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import Any
 
 import ase
 import numpy as np
 import pytest
+import torch
 from ase.build import molecule
 
 from heliodor import evaluate, load
@@ -81,6 +84,30 @@ def test_teacher_says_what_the_model_says() -> None:
         assert each.forces == pytest.approx(label.forces, abs=1e-9)
     assert many[1].charges.sum() == pytest.approx(-1.0, abs=1e-6)
     assert teacher.label_many([]) == []
+
+
+def test_a_committee_as_teacher_is_known_by_all_its_files(tmp_path: Path) -> None:
+    from heliodor.checkpoint import save_checkpoint
+
+    model = load("heliodor-mini", dtype="float64", device="cpu")
+    found = []
+    for k in range(3):
+        with torch.no_grad():
+            next(model.parameters()).mul_(1.01)
+        save_checkpoint(model, tmp_path / f"{k}.safetensors")
+    for pair in ("01", "02", "01"):
+        names = ",".join(str(tmp_path / f"{k}.safetensors") for k in pair)
+        found.append(find_method(f"teacher:{names}").versions["model"])
+    assert found[0] == found[2] != found[1]
+
+
+def test_an_imported_teacher_is_known_by_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from heliodor.checkpoint import save_checkpoint
+
+    monkeypatch.setenv("HELIODOR_CACHE", str(tmp_path))
+    save_checkpoint(load("heliodor-mini", dtype="float64", device="cpu"), tmp_path / "own.safetensors")
+    digest = hashlib.sha256((tmp_path / "own.safetensors").read_bytes()).hexdigest()
+    assert find_method("teacher:own").versions["model"] == digest[:16]
 
 
 def test_teacher_refuses_what_its_model_does_not_know() -> None:

@@ -163,3 +163,14 @@ def test_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"heliodor\[label\]"):
         find_xtb("gfn2")
+
+
+@pytest.mark.parametrize(
+    ("second", "height", "message"),
+    [(7.98, 8.0, "atoms 0 and 1 are 0.020 Å apart"), (None, 0.1, "atom 0 and its own image are 0.100 Å apart")],
+)
+def test_atoms_on_one_spot_across_a_boundary(second: float | None, height: float, message: str) -> None:
+    positions = [[1.0, 1.0, 0.0]] + ([] if second is None else [[1.0, 1.0, second]])
+    crystal = ase.Atoms(["He"] * len(positions), positions, cell=[20, 20, height], pbc=True)
+    with pytest.raises(LabelError, match=message):
+        find_xtb("gfn2")(crystal)

@@ -159,5 +159,7 @@ def _template(trajectory: Trajectory, solute: Any, notes: list[str]) -> ase.Atom
 
 def _with_advice(error: InputError, file: Path) -> InputError:
     text = str(error)
+    if not file.is_file() or not file.stat().st_size:
+        return error
     words = text if str(file) in text else f"{file}: {text}"
     return InputError(f"{words} (a file of different molecules: use --preset groups or mixed)")

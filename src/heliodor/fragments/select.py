@@ -231,7 +231,7 @@ def select_structures(
         return _gathered(looked, parts, one, np.full(len(looked), ""), counts | more, converged)
     if distances is not None:
         raise InputError("distances of groups are not kept in a file: they are few")
-    keys = [_key(structures[k]) for k in looked]
+    keys = [group_of(structures[k]) for k in looked]
     order: dict[tuple[str, ...], list[int]] = {}
     for place, key in enumerate(keys):
         order.setdefault(key, []).append(place)
@@ -354,7 +354,8 @@ def compared_atoms(numbers: np.ndarray, how: Criteria) -> Int[np.ndarray, "n"]:
     return heavy if how.atoms == "heavy" and len(heavy) else np.arange(len(numbers))
 
 
-def _key(atoms: ase.Atoms) -> tuple[str, ...]:
+def group_of(atoms: ase.Atoms) -> tuple[str, ...]:
+    """What structures that "groups" compares have in common: group or formula, charge, order of elements."""
     word = str(atoms.info.get("group") or atoms.get_chemical_formula())
     return word, str(read_charge(atoms)), atoms.numbers.tobytes().hex()
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 from ase.data import chemical_symbols
 
 from heliodor.errors import InputError
@@ -105,6 +106,13 @@ class Skeleton:
     def hydrogens(self) -> tuple[int, ...]:
         """On each atom."""
         return self.piece(tuple(range(len(self))))[2]
+
+
+def without_metals(graph: ChemicalGraph) -> ChemicalGraph:
+    """Without the single ions that bottom-up fragments refuse; other atoms are numbered anew."""
+    stay = np.array([z not in METALS or bool(graph.neighbors[k]) for k, z in enumerate(graph.numbers.tolist())])
+    place = np.cumsum(stay) - 1
+    return ChemicalGraph(graph.numbers[stay], place[graph.bonds], graph.orders, graph.whole, graph.charges[stay])
 
 
 def skeletons(graph: ChemicalGraph) -> Iterator[Skeleton]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Int
 
-from heliodor.fragments.select import criteria, select_structures
+from heliodor.fragments.select import criteria, group_of, select_structures
 from heliodor.train.dataset import Dataset
 
 
@@ -25,10 +25,12 @@ def choose(
     if preset == "mixed":
         found = select_structures(frames, criteria("mixed", count=budget), seed=seed, progress=tell)
         return np.sort(found.index)
-    most = shares(np.unique(pieces.group, return_counts=True)[1], budget)
+    # a fragment and its hydrates are one group, but of different atoms: they are not compared
+    keys = np.array(["\n".join(group_of(frame)) for frame in frames])
+    names, first, sizes = np.unique(keys, return_index=True, return_counts=True)
+    most = shares(sizes, budget)
     if most < 1:
         # more groups than places: the smallest molecules first, which are the most general
-        names, first = np.unique(pieces.group, return_index=True)
         order = np.lexsort((names, pieces.counts[first]))
         return np.sort(first[order[:budget]])
     found = select_structures(frames, criteria("groups", atoms="all", thin=None, count=most), seed=seed, progress=tell)

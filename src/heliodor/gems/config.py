@@ -84,7 +84,7 @@ class ModelChoices:
 
     architecture: str = option("spookynet", "spookynet, so3lr or mace.")
     size: str | Mapping[str, Any] = option(
-        "medium", "small, medium, large, or fields of the architecture, such as {features: 64}."
+        "medium", "small, medium, large, or fields of the architecture, such as {n_features: 64}."
     )
 
 
@@ -122,7 +122,7 @@ class Config:
     top_down: TopDownChoices = field(default_factory=TopDownChoices, metadata={"help": "Large pieces."})
     label: LabelChoices = field(default_factory=LabelChoices, metadata={"help": "Quantum chemistry."})
     model: ModelChoices = field(default_factory=ModelChoices, metadata={"help": "What is trained."})
-    train: Mapping[str, Any] = option({}, "How, see heliodor.train.TrainSettings.")
+    train: Mapping[str, Any] = option({}, "How, such as {time: 2 h}; see heliodor.train.settings.TrainSettings. Without time or epochs 30 min each.")
     validate: ValidationChoices = field(default_factory=ValidationChoices, metadata={"help": "How it is tried."})
     simulate: TrialChoices = field(default_factory=TrialChoices, metadata={"help": "A short run with it."})
 

@@ -72,10 +72,7 @@ def build_pairs(sequence: str, lengths: Sequence[int], seed: int = 0) -> list[He
     """
     from heliodor.prepare.peptides import peptide
 
-    if "{n}" not in sequence or len(set(lengths)) < 2:
-        raise InputError(
-            f"helices need a sequence with {{n}} in it and two lengths at least, not {sequence!r} and {lengths}"
-        )
+    check_series(sequence, lengths)
     pairs = []
     for n in sorted(set(lengths)):
         alpha, extended = (
@@ -83,6 +80,17 @@ def build_pairs(sequence: str, lengths: Sequence[int], seed: int = 0) -> list[He
         )
         pairs.append(HelixPair(n, alpha, extended))
     return pairs
+
+
+def check_series(sequence: str, lengths: Sequence[int]) -> None:
+    """
+    Raises:
+        InputError: no {n} in the sequence, or fewer than two lengths.
+    """
+    if "{n}" not in sequence or len(set(lengths)) < 2:
+        raise InputError(
+            f"helices need a sequence with {{n}} in it and two lengths at least, not {sequence!r} and {lengths}"
+        )
 
 
 def label_pairs(

@@ -172,9 +172,9 @@ def fit(folder: Path, config: Config, one: Fit, tell: Callable[[str, float], Non
         Numbers of structures, steps, seconds, and the errors on the structures it watched.
     """
     labelled = Dataset.read(folder / "labelled.h5")
-    training, watching = split(labelled, one.kinds, config.seed)
-    model = new_model(config.model.architecture, config.model.size, labelled.elements, training)
     settings = train_settings(config, one)
+    training, watching = split(labelled, one.kinds, settings.seed)
+    model = new_model(config.model.architecture, config.model.size, labelled.elements, training)
     # a training of other data or settings stays where it is
     place = folder / "training" / f"{one.name}-{fingerprint(model, training, watching, settings)[:10]}"
     place.parent.mkdir(exist_ok=True)
@@ -203,4 +203,5 @@ def train_settings(config: Config, one: Fit) -> TrainSettings:
     if len(one.kinds) == 1:
         # shares of kinds that this training does not see mean nothing
         given.pop("kind_shares", None)
-    return TrainSettings.from_mapping({"time": DEFAULT_TIME, "seed": config.seed, **shares, **given}, where="train.")
+    length = {} if given.get("time") or given.get("epochs") else {"time": DEFAULT_TIME}
+    return TrainSettings.from_mapping({**length, "seed": config.seed, **shares, **given}, where="train: ")

@@ -77,7 +77,7 @@ def judge(folder: Path, config: Config, say: Callable[[str, int, int], None]) ->
     record: dict[str, Any] = {}
     facts: dict[str, Any] = {}
     for section in shown:
-        draw(section, folder / f"validation-{section.name}.png", section.title)
+        draw(section, folder / f"validation-{section.name}.png")
         record[section.name] = {
             "title": section.title,
             "numbers": [{"name": n.name, "value": n.value, "unit": n.unit} for n in section.numbers],

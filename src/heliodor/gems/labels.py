@@ -11,13 +11,13 @@ import numpy as np
 from heliodor.errors import InputError
 from heliodor.gems.config import LabelChoices
 from heliodor.label.amounts import parse_duration, parse_memory
-from heliodor.label.campaign import run_campaign
-from heliodor.label.drive import Progress
+from heliodor.label.campaign import refuse_other_weights, run_campaign
+from heliodor.label.drive import Progress, reap
 from heliodor.label.export import export
 from heliodor.label.methods import find_method
 from heliodor.label.parsl_pool import read_cluster
 from heliodor.label.shard import Limits
-from heliodor.label.store import Store
+from heliodor.label.store import LEASE, Store
 from heliodor.train.dataset import Dataset
 
 LOST = 0.2
@@ -39,6 +39,11 @@ def label(
     frames = [chosen.atoms(k) for k in range(len(chosen))]
     tell(f"{len(frames)} structures go to {store.name}", 0, 0)
     with Store(store) as opened:
+        refuse_other_weights(opened, method)
+        # what waits of other choices, made before this run, is wanted no more; limits may be higher now
+        reap(opened, LEASE)
+        opened.retry_limited(limits(choices))
+        opened.keep_waiting(frames, method)
         opened.add(frames, method)
 
         def said(now: Progress) -> None:

@@ -20,6 +20,7 @@ from heliodor.fragments.embed import embed, seed_of
 from heliodor.fragments.graph_of import graph_of
 from heliodor.fragments.normal_modes import sample_normal_modes
 from heliodor.fragments.short_dynamics import sample_dynamics
+from heliodor.fragments.skeleton import without_metals
 from heliodor.fragments.solvent import water_clusters, with_waters
 from heliodor.gems.config import BottomUpChoices, Config
 from heliodor.gems.together import pool
@@ -27,6 +28,9 @@ from heliodor.train.dataset import Dataset, join
 
 MODEL = "model:"
 """In front of a model's name where a label method could stand."""
+
+TEACHER = "teacher:"
+"""The same of label methods."""
 
 WATERS = 4
 """Largest cluster of water that goes with fragments with water."""
@@ -36,8 +40,21 @@ WITH_WATERS = (1, 2, 3)
 
 
 def amons_of(system: ase.Atoms, choices: BottomUpChoices) -> tuple[Amon, ...]:
-    """Graphs of the pieces, the molecule's own solvent left out if it is larger than the pieces may be."""
-    return bottom_up(graph_of(system), choices.max_heavy, every_kekule=True) if choices.max_heavy else ()
+    """Graphs of the pieces; ions of metals that these cannot hold are left to those cut top-down."""
+    if not choices.max_heavy:
+        return ()
+    graph = graph_of(system)
+    return bottom_up(without_metals(graph), choices.max_heavy, every_kekule=True)
+
+
+def weights(name: str) -> dict[str, str]:
+    """What a model behind the name of a method or sampler is known by, for keys; nothing of other methods."""
+    kind, _, model = name.partition(":")
+    if f"{kind.strip().lower()}:" not in (MODEL, TEACHER):
+        return {}
+    from heliodor.label.teacher import weights_of
+
+    return {"weights": weights_of(model)}
 
 
 def sample_all(
@@ -51,10 +68,10 @@ def sample_all(
     choices = config.bottom_up
     place = folder / "bottom-up"
     place.mkdir(parents=True, exist_ok=True)
-    jobs = {amon.smiles: place / f"{_digest(amon.smiles, choices, config.seed)}.h5" for amon in amons}
-    waters = place / f"{_digest('water clusters', choices, config.seed)}.h5"
+    model = weights(choices.sampler)
+    jobs = {amon.smiles: place / f"{_digest(amon.smiles, choices, config.seed, model)}.h5" for amon in amons}
     if choices.waters:
-        jobs[""] = waters
+        jobs[""] = place / f"{_digest('water clusters', choices, config.seed, model)}.h5"
     left = [(smiles, path) for smiles, path in jobs.items() if not path.is_file()]
     failed: dict[str, str] = {}
     if left:
@@ -95,9 +112,9 @@ def _in_processes(
     return failed
 
 
-def _digest(smiles: str, choices: BottomUpChoices, seed: int) -> str:
+def _digest(smiles: str, choices: BottomUpChoices, seed: int, model: dict[str, str]) -> str:
     kept = {name: value for name, value in asdict(choices).items() if name not in ("max_heavy", "structures")}
-    return hashlib.sha256(json.dumps([smiles, kept, seed]).encode()).hexdigest()[:24]
+    return hashlib.sha256(json.dumps([smiles, kept | model, seed]).encode()).hexdigest()[:24]
 
 
 @lru_cache(maxsize=1)

@@ -7,6 +7,7 @@ fragments (GEMS), Sci. Adv. 10, eadn4397 (2024).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -83,7 +84,7 @@ def stages(source: Source, folder: Path, config: Config) -> list[Stage]:
             "snapshots",
             "taking snapshots of the whole molecule",
             ("prepare",),
-            {"choices": asdict(config.snapshots), "seed": config.seed},
+            {"choices": asdict(config.snapshots), "seed": config.seed} | _file_of(config.snapshots.trajectory),
             ("snapshots.h5",),
             lambda say: _snapshots(folder, config, say),
         ),
@@ -95,7 +96,7 @@ def stages(source: Source, folder: Path, config: Config) -> list[Stage]:
                 "bottom-up",
                 "building small pieces",
                 ("prepare",),
-                {"choices": settings, "seed": config.seed},
+                {"choices": settings, "seed": config.seed} | pieces.weights(config.bottom_up.sampler),
                 ("bottom-up.h5",),
                 lambda say: _bottom_up(folder, config, say),
             )
@@ -130,7 +131,7 @@ def stages(source: Source, folder: Path, config: Config) -> list[Stage]:
             "label",
             "quantum chemistry",
             ("select",),
-            {"method": config.label.method},
+            {"method": config.label.method} | _limits(config) | pieces.weights(config.label.method),
             ("labelled.h5",),
             lambda say: _label(folder, config, say),
         ),
@@ -157,7 +158,8 @@ def stages(source: Source, folder: Path, config: Config) -> list[Stage]:
                     "lengths": config.validate.lengths,
                     "relax": config.validate.relax,
                     "method": config.label.method,
-                },
+                }
+                | pieces.weights(config.label.method),
                 cooperativity.OUTPUTS,
                 lambda say: cooperativity.label_series(folder, config, say),
             )
@@ -212,10 +214,38 @@ def check(config: Config) -> None:
         fit.train_settings(config, one)
     parse_time(config.snapshots.time)
     parse_time(config.snapshots.every)
+    if config.label.executor not in ("local", "parsl"):
+        raise InputError(f"label.executor must be 'local' or 'parsl', not {config.label.executor!r}")
+    if config.bottom_up.max_heavy and not config.bottom_up.sampler.startswith(pieces.MODEL):
+        find_method(config.bottom_up.sampler)
+    if _trial_wanted(config):
+        parse_time(config.simulate.time)
+        if config.simulate.ensemble not in ("nve", "nvt", "npt"):
+            raise InputError(f"simulate.ensemble must be nve, nvt or npt, not {config.simulate.ensemble!r}")
+    if config.validate.helix is not None:
+        cooperativity.check_series(config.validate.helix, config.validate.lengths)
 
 
 def _trial_wanted(config: Config) -> bool:
-    return float(config.simulate.time.split()[0] or 0) > 0.0
+    """Whether the time is none of zero."""
+    return re.fullmatch(r"\s*[0.]+\s*[a-zµ]*\s*", config.simulate.time) is None
+
+
+def _limits(config: Config) -> dict[str, Any]:
+    """Those of labels, which decide on what fails."""
+    given = {"time": config.label.time_limit, "memory": config.label.memory}
+    return {"limits": given} if any(given.values()) else {}
+
+
+def _file_of(trajectory: str | None) -> dict[str, Any]:
+    """What tells a stage that a file too large to be read for it has changed: bytes, and its time stamp in ns."""
+    if trajectory is None:
+        return {}
+    try:
+        found = Path(trajectory).stat()
+    except OSError as error:
+        raise InputError(f"the trajectory {trajectory} cannot be read: {error.strerror}") from None
+    return {"file": [found.st_size, found.st_mtime_ns]}
 
 
 def _prepare(source: Source, folder: Path, config: Config, say: Say) -> Mapping[str, Any]:

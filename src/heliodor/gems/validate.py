@@ -123,6 +123,6 @@ def _panel(title: str, label: str, unit: str, curves: Sequence[Curve]) -> Panel:
     low = min(float(np.min([c.x.min(), c.y.min()])) for c in curves)
     high = max(float(np.max([c.x.max(), c.y.max()])) for c in curves)
     span = np.array([low, high])
-    # the line first, under the points
+    # what is drawn last lies on top: the line under all, the force field over the one it is held against
     line = Curve(LINE, span, span, style="dashed", reference=True)
-    return Panel(title, Axis(f"{label}, reference", unit), Axis(f"{label}, model", unit), (line, *curves))
+    return Panel(title, Axis(f"{label}, reference", unit), Axis(f"{label}, model", unit), (line, *reversed(curves)))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from heliodor.errors import InputError
 from heliodor.label.drive import Drive, Progress, Summary, parsl_folder, reap, work_folder
+from heliodor.label.label import Method
 from heliodor.label.parsl_pool import Cluster, ParslPool
 from heliodor.label.pool import LocalPool, Pool
 from heliodor.label.shard import FIND, Limits, make_method
@@ -69,9 +70,23 @@ def run_campaign(
     reap(store, lease)
     for name in store.methods(waiting=True):
         # a package that is missing is one error, not a million
-        make_method(find, name)
+        refuse_other_weights(store, make_method(find, name))
     with _terminable():
         return _run(store, workers, executor, cluster, limits or Limits(), threads, progress, find, lease)
+
+
+def refuse_other_weights(store: Store, method: Method) -> None:
+    """
+    Raises:
+        InputError: the store holds labels by the same name of a model whose weights were others.
+    """
+    mine = method.versions.get("model")
+    others = {found["model"] for found in store.versions(method.name) if "model" in found} - {mine}
+    if mine is not None and others:
+        raise InputError(
+            f"{store.path} holds labels by {method.name} of other weights ({', '.join(sorted(others))}; now {mine}): "
+            "begin a new store, so that labels are not mixed"
+        )
 
 
 def _run(

@@ -61,7 +61,6 @@ def read_electrons(atoms: ase.Atoms, method: str, *, periodic: bool = False) -> 
     bad = np.flatnonzero(~np.isfinite(positions).all(axis=1))
     if len(bad):
         raise LabelError(f"{method}: atom {bad[0]} ({atoms.symbols[int(bad[0])]}) has a position that is not a number")
-    _refuse_clashes(positions, method)
     try:
         charge, unpaired = read_charge(atoms), read_spin(atoms)
     except InputError as error:
@@ -77,6 +76,7 @@ def read_electrons(atoms: ase.Atoms, method: str, *, periodic: bool = False) -> 
     cell = None
     if atoms.pbc.any():
         cell = _check_cell(atoms, method, periodic)
+    _refuse_clashes(positions, cell, method)
     return Electrons(numbers, positions, round(charge), unpaired, cell)
 
 
@@ -97,11 +97,18 @@ def _check_cell(atoms: ase.Atoms, method: str, periodic: bool) -> Float[np.ndarr
     return cell
 
 
-def _refuse_clashes(positions: Float[np.ndarray, "N 3"], method: str) -> None:
-    from scipy.spatial import cKDTree
+def _refuse_clashes(positions: Float[np.ndarray, "N 3"], cell: Float[np.ndarray, "3 3"] | None, method: str) -> None:
+    if cell is None:
+        from scipy.spatial import cKDTree
 
-    pairs = cKDTree(positions).query_pairs(CLOSE, output_type="ndarray")
+        pairs = cKDTree(positions).query_pairs(CLOSE, output_type="ndarray")
+        apart = [float(np.linalg.norm(positions[i] - positions[j])) for i, j in pairs[:1]]
+    else:
+        from ase.neighborlist import primitive_neighbor_list
+
+        i, j, apart = primitive_neighbor_list("ijd", (True, True, True), cell, positions, CLOSE)
+        pairs = np.stack([i, j], axis=1)
     if len(pairs):
         i, j = (int(k) for k in pairs[0])
-        r = float(np.linalg.norm(positions[i] - positions[j]))
-        raise LabelError(f"{method}: atoms {i} and {j} are {r:.3f} Å apart: correct the structure")
+        whom = f"atom {i} and its own image are" if i == j else f"atoms {i} and {j} are"
+        raise LabelError(f"{method}: {whom} {apart[0]:.3f} Å apart: correct the structure")

@@ -15,12 +15,13 @@ from typing import Any
 import ase
 
 from heliodor.errors import InputError
+from heliodor.label.ending import finish, log
 from heliodor.label.label import Method
 from heliodor.label.packing import content_hash, pack_structure
 from heliodor.label.process import gone, identity
 from heliodor.label.rows import COLUMNS, Added, Counts, Row, row_of
 from heliodor.label.schema import FAILED, FINISHED, RUNNING, STATES, WAITING, connect, told
-from heliodor.label.shard import LOST, Attempt, Job, Outcome
+from heliodor.label.shard import LOST, MEMORY, TIME, Attempt, Job, Limits, Outcome
 
 LEASE = 300.0
 """Seconds without a heartbeat after which a master of another machine counts as dead."""
@@ -96,6 +97,21 @@ class Store:
                 batch,
             )
             return int(database.total_changes - before)
+
+    def keep_waiting(self, frames: Iterable[ase.Atoms], method: Method | str) -> int:
+        """Take out the jobs that wait and are not these structures with this method; how many they were.
+
+        Results, failures and jobs under way stay.
+        """
+        name = method if isinstance(method, str) else method.name
+        wanted = {content_hash(frame, name) for frame in frames}
+        with self._transaction() as database:
+            waiting = database.execute("SELECT id, hash FROM jobs WHERE state=?", (WAITING,)).fetchall()
+            out = [(job,) for job, key in waiting if key not in wanted]
+            # numbers of jobs are used again
+            database.executemany("DELETE FROM attempts WHERE job=?", out)
+            database.executemany("DELETE FROM jobs WHERE id=?", out)
+        return len(out)
 
     # ---- leases
 
@@ -180,7 +196,7 @@ class Store:
                 ).fetchone()
                 if row is not None:
                     attempt = Attempt(0, LOST, message, at, max(time.time() - at, 0.0))
-                    _log(database, culprit, row[0], [attempt])
+                    log(database, culprit, row[0], [attempt])
                     lost = row[1] + 1
                     state = FAILED if lost >= LOSSES else WAITING
                     error = f"its worker was lost {lost} times: {message}" if state == FAILED else None
@@ -211,8 +227,8 @@ class Store:
                         (outcome.job, RUNNING, master, shard),
                     ).fetchone()
                     if row is not None:
-                        _log(database, outcome.job, row[0], outcome.attempts)
-                        _finish(database, outcome)
+                        log(database, outcome.job, row[0], outcome.attempts)
+                        finish(database, outcome)
                         taken.append(outcome)
         return taken
 
@@ -228,6 +244,14 @@ class Store:
         """Names of the methods of all jobs, or of those that are not done."""
         where = f" WHERE state IN ({WAITING}, {RUNNING})" if waiting else ""
         return [name for (name,) in self._all(f"SELECT DISTINCT method FROM jobs{where} ORDER BY method")]
+
+    def versions(self, method: str) -> list[dict[str, str]]:
+        """Programs and their versions that the labels by a method are of, each combination once."""
+        rows = self._all(
+            "SELECT versions FROM programs WHERE id IN (SELECT DISTINCT programs FROM jobs WHERE method=?) ORDER BY id",
+            (method,),
+        )
+        return [json.loads(text) for (text,) in rows]
 
     def failures(self) -> dict[str, int]:
         """Failed jobs by reason, the most frequent first."""
@@ -302,6 +326,15 @@ class Store:
     def retry_failed(self, reason: str | None = None) -> int:
         """Let failed jobs wait again, all or those of one reason; how many they were."""
         where, values = ("", []) if reason is None else (" AND reason=?", [reason])
+        return self._retry(where, values)
+
+    def retry_limited(self, limits: Limits) -> int:
+        """Let jobs wait again that failed at a limit of time or memory that these are above; how many they were."""
+        seconds, memory = (float("inf") if limit is None else limit for limit in (limits.seconds, limits.memory))
+        where = " AND (reason=? AND wall<? OR reason=? AND memory<?)"
+        return self._retry(where, [TIME, seconds, MEMORY, memory])
+
+    def _retry(self, where: str, values: Sequence[Any]) -> int:
         with self._transaction() as database:
             done = database.execute(
                 "UPDATE jobs SET state=?, lost=0, reason=NULL, error=NULL, finished=NULL WHERE state=?" + where,
@@ -336,55 +369,3 @@ def open_store(path: str | Path) -> Store:
         InputError: it is not there, not a store, or of another version.
     """
     return Store(path, create=False)
-
-
-def add(store: Store, frames: Iterable[ase.Atoms], method: Method | str) -> Added:
-    """`Store.add`."""
-    return store.add(frames, method)
-
-
-def _log(database: sqlite3.Connection, job: int, number: int, attempts: Sequence[Attempt]) -> None:
-    database.executemany(
-        "INSERT INTO attempts VALUES (?,?,?,?,?,?,?,?,?,?)",
-        [
-            (job, number + k, a.effort, a.outcome, a.message, a.started, a.wall, a.cpu, a.memory, a.host)
-            for k, a in enumerate(attempts)
-        ],
-    )
-
-
-def _finish(database: sqlite3.Connection, outcome: Outcome) -> None:
-    last = outcome.attempts[-1]
-    good = outcome.label is not None
-    programs = None
-    if good:
-        versions = json.dumps(dict(outcome.versions), sort_keys=True)
-        database.execute("INSERT OR IGNORE INTO programs(versions) VALUES (?)", (versions,))
-        (programs,) = database.execute("SELECT id FROM programs WHERE versions=?", (versions,)).fetchone()
-    database.execute(
-        "UPDATE jobs SET state=?, master=NULL, shard=NULL, attempts=attempts+?, reason=?, error=?, energy=?, label=?, "
-        "programs=?, effort=?, wall=?, cpu=?, memory=?, host=?, finished=? WHERE id=?",
-        (
-            FINISHED if good else FAILED,
-            len(outcome.attempts),
-            None if good else last.outcome,
-            None if good else failure(outcome.attempts),
-            outcome.energy,
-            outcome.label,
-            programs,
-            last.effort if good else None,
-            sum(a.wall for a in outcome.attempts),
-            sum(a.cpu for a in outcome.attempts),
-            max(a.memory for a in outcome.attempts),
-            last.host,
-            time.time(),
-            outcome.job,
-        ),
-    )
-
-
-def failure(attempts: Sequence[Attempt]) -> str:
-    """What was tried, in words."""
-    if len(attempts) == 1:
-        return attempts[0].message
-    return "; ".join(f"attempt {k} (effort {a.effort}): {a.message}" for k, a in enumerate(attempts, start=1))

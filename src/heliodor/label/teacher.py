@@ -14,7 +14,8 @@ from heliodor.api import evaluate, load
 from heliodor.errors import HeliodorError, InputError, ModelError
 from heliodor.label.label import Label, LabelError
 from heliodor.potential import Potential, Prediction
-from heliodor.registry import checkpoint_path, find_model
+from heliodor.potentials.committee import expand
+from heliodor.registry import checkpoint_path, find_model, imported
 
 
 def find_teacher(model: str, *, device: str = "auto") -> Teacher:
@@ -34,7 +35,7 @@ def find_teacher(model: str, *, device: str = "auto") -> Teacher:
         raise LabelError(f"teacher:{model}: {error}") from None
     if not potential.has_energy:
         raise LabelError(f"teacher:{model}: this model predicts no energies")
-    return Teacher(f"teacher:{model}", {"heliodor": __version__, "model": _fingerprint(model)}, potential)
+    return Teacher(f"teacher:{model}", {"heliodor": __version__, "model": weights_of(model)}, potential)
 
 
 @dataclass
@@ -45,7 +46,7 @@ class Teacher:
     model has them.
 
     Attributes:
-        versions: of heliodor, and "model": the first digits of the SHA-256 of the model's file.
+        versions: of heliodor, and "model": the first digits of the SHA-256 of the model's file (`weights_of`).
         potential: the model.
     """
 
@@ -102,11 +103,16 @@ class Teacher:
         )
 
 
-def _fingerprint(model: str) -> str:
-    path = Path(model)
-    if not path.is_file():
-        try:
-            path = Path(checkpoint_path(find_model(model)))
-        except HeliodorError:
-            return "several files"
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+def weights_of(model: str) -> str:
+    """The first digits of the SHA-256 of what `heliodor.load` takes: a model's file, or all files of a committee."""
+    try:
+        files = [_file(source) for source in expand(model)]
+    except HeliodorError:
+        return "unknown"
+    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    return (digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest())[:16]
+
+
+def _file(source: str) -> Path:
+    path = Path(source)
+    return path if path.is_file() else imported().get(source) or checkpoint_path(find_model(source))

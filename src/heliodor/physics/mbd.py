@@ -53,11 +53,18 @@ def mbd_energy(
         n_frequencies: of the quadrature along the imaginary axis.
 
     Raises:
-        ModelError: an element without parameters; oscillators so polarizable or so close that coupling them has no
-            bound state ("polarization catastrophe").
+        ModelError: an element without parameters; a ratio that is not positive (a bare proton has no volume);
+            oscillators so polarizable or so close that coupling them has no bound state ("polarization catastrophe").
     """
     r = positions.double() / BOHR
     v = hirshfeld_ratios.double()
+    empty = (~(v > 0.0)).nonzero()
+    if len(empty):
+        atom = int(empty[0])
+        raise ModelError(
+            f"many-body dispersion: atom {atom} has the Hirshfeld ratio {float(v[atom]):.3g}, and an atom without "
+            "volume has no polarizability"
+        )
     alpha, c6, radius = free_atoms(numbers).to(r.device).unbind(-1)
     alpha, c6, radius = alpha * v, c6 * v**2, radius * v ** (1.0 / 3.0)
     screened, screened_c6 = _screen(r, alpha, c6, radius, beta, steepness, n_frequencies)

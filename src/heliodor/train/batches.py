@@ -5,6 +5,7 @@ Everything is moved to the centre of its structure first, so that float32 coordi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from heliodor.neighbors import Neighbors, find_neighbors
+from heliodor.neighbors import Neighbors
 from heliodor.potential import Potential
 from heliodor.system import System
 from heliodor.train.dataset import Dataset
@@ -187,17 +188,27 @@ class Lists:
 
 
 def find_lists(
-    dataset: Dataset, model: Potential, references: References | None, dtype: torch.dtype = torch.float32
+    dataset: Dataset,
+    model: Potential,
+    references: References | None,
+    dtype: torch.dtype = torch.float32,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Lists:
     """Neighbour lists of every structure for a model, and labels ready for it.
 
     Reference energies are taken off in float64. Dipoles of periodic structures are left out: they have no meaning
     without a choice of images.
+
+    Args:
+        progress: called with the structures done and their number.
+
+    Raises:
+        ModelError: periodic structures, for a model that cannot have them.
     """
     counts = dataset.counts
     centre = np.add.reduceat(dataset.positions, dataset.offsets[:-1]) / counts[:, None]
     positions = dataset.positions - np.repeat(centre, counts, axis=0)
-    parts: list[tuple[Neighbors, System]] = []
+    short, long, limits = [], [], []
     for begin in range(0, len(dataset), CHUNK):
         end = min(begin + CHUNK, len(dataset))
         span = slice(int(dataset.offsets[begin]), int(dataset.offsets[end]))
@@ -210,19 +221,16 @@ def find_lists(
             charge=torch.from_numpy(dataset.charge[begin:end]),
             spin=torch.from_numpy(dataset.spin[begin:end]),
         )
-        limits = model.long_range_limits(system) if model.has_long_range else None
-        parts.append((find_neighbors(system, model.cutoff, long_range_cutoff=limits), system))
-    i, j, offset, edges = _join([(short, system) for short, system in parts])
-    sizes = [counts, edges]
-    pairs: tuple[np.ndarray, np.ndarray, np.ndarray | None] | tuple[None, None, None] = (None, None, None)
-    limit = None
-    if model.has_long_range:
-        *pairs, per_structure = _join([(short.long_range, system) for short, system in parts if short.long_range])  # type: ignore[assignment]
-        sizes.append(per_structure)
-        limit = np.concatenate([short.long_range.cutoff.numpy() for short, _ in parts if short.long_range])
-    else:
-        sizes.append(np.zeros_like(edges))
-    table = np.stack(sizes, axis=1)
+        found = model.neighbors(system)
+        short.append(_columns(found, system))
+        if found.long_range is not None:
+            long.append(_columns(found.long_range, system))
+            limits.append(found.long_range.cutoff.numpy())
+        if progress is not None:
+            progress(end, len(dataset))
+    i, j, offset, edges = _join(short)
+    pair_i, pair_j, pair_offset, pairs = _join(long) if long else (None, None, None, np.zeros_like(edges))
+    table = np.stack([counts, edges, pairs], axis=1)
     dipole = dataset.dipole - dataset.charge[:, None] * centre
     dipole[dataset.pbc.any(1)] = np.nan
     return Lists(
@@ -235,25 +243,34 @@ def find_lists(
         i=i,
         j=j,
         offset=offset,
-        pair_i=pairs[0],
-        pair_j=pairs[1],
-        pair_offset=pairs[2],
+        pair_i=pair_i,
+        pair_j=pair_j,
+        pair_offset=pair_offset,
         cutoff=float(model.cutoff),
-        limit=limit,
+        limit=np.concatenate(limits) if limits else None,
         dtype=dtype,
     )
 
 
-def _join(parts: list[tuple[Neighbors, System]]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:
-    """Columns i, j (within each structure), translations, and how many edges each structure has."""
-    i, j, offsets, counts = [], [], [], []
-    for edges, system in parts:
-        first = torch.cat([torch.zeros(1, dtype=torch.int64), system.counts.cumsum(0)])[system.batch[edges.i]]
-        i.append((edges.i - first).to(torch.int32).numpy())
-        j.append((edges.j - first).to(torch.int32).numpy())
-        offsets.append(np.zeros((len(first), 3)) if edges.offset is None else edges.offset.numpy())
-        counts.append(torch.bincount(system.batch[edges.i], minlength=system.n_structures).numpy())
-    offset = np.concatenate(offsets) if any(edges.offset is not None for edges, _ in parts) else None
+_Columns = tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]
+"""i and j within each structure, translations, and how many edges each structure has."""
+
+
+def _columns(edges: Neighbors, system: System) -> _Columns:
+    owner = system.batch[edges.i]
+    first = torch.cat([torch.zeros(1, dtype=torch.int64), system.counts.cumsum(0)])[owner]
+    counts = torch.bincount(owner, minlength=system.n_structures).numpy()
+    offset = None if edges.offset is None else edges.offset.numpy()
+    return (edges.i - first).to(torch.int32).numpy(), (edges.j - first).to(torch.int32).numpy(), offset, counts
+
+
+def _join(parts: list[_Columns]) -> _Columns:
+    i, j, offsets, counts = zip(*parts, strict=True)
+    offset = None
+    if any(values is not None for values in offsets):
+        offset = np.concatenate(
+            [np.zeros((len(k), 3)) if values is None else values for k, values in zip(i, offsets, strict=True)]
+        )
     return np.concatenate(i), np.concatenate(j), offset, np.concatenate(counts)
 
 

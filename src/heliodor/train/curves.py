@@ -25,7 +25,7 @@ POINTS = 20000
 def plot_parity(predicted: Predicted | Potential, dataset: Dataset, path: str | Path) -> dict[str, dict[str, float]]:
     """Answers against labels, by property and kind, with MAE and R².
 
-    Energies per atom are shown about the mean of each composition-independent part: labels minus their own mean.
+    Energies per atom are shown without reference energies, about the mean of the labels.
 
     Args:
         predicted: answers for the data set, or a model to give them.

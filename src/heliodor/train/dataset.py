@@ -120,7 +120,8 @@ class Dataset:
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())
             temporary.replace(path)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
+            # h5py finds a full disk when it closes the file, and says so by either
             temporary.unlink(missing_ok=True)
             raise InputError(f"{path} could not be written: {error}") from None
 

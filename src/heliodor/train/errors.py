@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -20,13 +20,18 @@ ATOMS = 600
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """A model's answers for a data set, its reference energies added; NaN where the model has no such property."""
+    """A model's answers for a data set, its reference energies added; NaN where the model has no such property.
+
+    Attributes:
+        reference: eV, what of each energy is the elements' reference energies.
+    """
 
     energy: Float[np.ndarray, "S"]
     forces: Float[np.ndarray, "N 3"]
     dipole: Float[np.ndarray, "S 3"]
     hirshfeld_ratios: Float[np.ndarray, "N"]
     charges: Float[np.ndarray, "N"]
+    reference: Float[np.ndarray, "S"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,8 @@ class PropertyErrors:
 
     Attributes:
         mae, rmse: mean absolute and root mean square errors, over components.
-        r2: coefficient of determination, 1 - Σ error²/Σ (label - mean)²; NaN for constant labels.
+        r2: coefficient of determination, 1 - Σ error²/Σ (label - mean)²; NaN for constant labels. Of energies without
+            their reference energies, which would make any model look perfect.
         count: number of labels.
     """
 
@@ -124,9 +130,10 @@ def predict(
             progress(done, len(data))
     model.train(training)
     # what the lists have taken off the energies, and how far they have moved each structure
-    energy = energy + (0.0 if references is None else references.sums(data))
+    reference = np.zeros(len(data)) if references is None else references.sums(data)
     centre = np.add.reduceat(data.positions - lists.positions, data.offsets[:-1]) / data.counts[:, None]
-    return Predicted(energy, forces, dipole + data.charge[:, None] * centre, ratios, charges)
+    dipole = dipole + data.charge[:, None] * centre
+    return Predicted(energy + reference, forces, dipole, ratios, charges, reference)
 
 
 def errors_of(model: Potential, dataset: Dataset | Lists, progress: Callable[[int, int], None] | None = None) -> Errors:
@@ -148,11 +155,11 @@ def compare(predicted: Predicted, data: Dataset) -> Errors:
 def pairs_of(predicted: Predicted, data: Dataset) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Labels and answers of each property, side by side, as the errors compare them (unfinished ones NaN).
 
-    Energies are per atom; in "energy_shifted" the answers' mean error over the set is taken off. Dipoles are about
-    the atoms' centre; those of periodic structures are left out.
+    Energies are per atom, without reference energies; in "energy_shifted" the answers' mean error over the set is taken
+    off. Dipoles are about the atoms' centre; those of periodic structures are left out.
     """
     counts = data.counts
-    label, answer = data.energy / counts, predicted.energy / counts
+    label, answer = ((energy - predicted.reference) / counts for energy in (data.energy, predicted.energy))
     off = answer - label
     shift = float(np.mean(off[np.isfinite(off)])) if np.isfinite(off).any() else 0.0
     centre = np.add.reduceat(data.positions, data.offsets[:-1]) / counts[:, None]
@@ -168,6 +175,19 @@ def pairs_of(predicted: Predicted, data: Dataset) -> dict[str, tuple[np.ndarray,
     }
 
 
+def unanswered(predicted: Predicted, data: Dataset) -> list[str]:
+    """Structures whose energy or forces are not finite, in words."""
+    bad = ~np.isfinite(predicted.energy)
+    bad |= np.add.reduceat(~np.isfinite(predicted.forces).all(1), data.offsets[:-1]) > 0
+    return [data_name(data, int(k)) for k in np.flatnonzero(bad)]
+
+
+def data_name(data: Dataset, index: int) -> str:
+    """A structure for people: index, formula, group."""
+    group = f", {data.group[index]}" if str(data.group[index]) else ""
+    return f"structure {index} ({data.atoms(index).get_chemical_formula()}{group})"
+
+
 def some_of(data: Dataset, number: int, seed: int) -> Dataset:
     """At most so many structures, drawn once for a seed."""
     if not number or number >= len(data):
@@ -178,8 +198,8 @@ def some_of(data: Dataset, number: int, seed: int) -> Dataset:
 def _errors(predicted: Predicted, data: Dataset, mask: np.ndarray) -> dict[str, PropertyErrors]:
     atoms = np.repeat(mask, data.counts)
     part = data.take(np.flatnonzero(mask))
-    values = {name: getattr(predicted, name) for name in ("energy", "forces", "dipole", "hirshfeld_ratios", "charges")}
-    chosen = {name: v[mask if name in ("energy", "dipole") else atoms] for name, v in values.items()}
+    values = {field.name: getattr(predicted, field.name) for field in fields(predicted)}
+    chosen = {name: v[mask if name in ("energy", "dipole", "reference") else atoms] for name, v in values.items()}
     found: dict[str, PropertyErrors] = {}
     for name, (label, answer) in pairs_of(replace(predicted, **chosen), part).items():
         both = np.isfinite(label)

@@ -81,7 +81,7 @@ class Loss(nn.Module):
         self.robust = nn.ModuleDict(robust)
 
     def forward(self, outputs: Outputs, batch: Batch) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, "2"]]]:
-        """The loss, and for each property the sum of absolute residuals and how many there are."""
+        """The loss, and for each property the sum of absolute residuals (energies: per atom) and how many there are."""
         total = batch.energy.new_zeros(())
         sums: dict[str, Tensor] = {}
         for name, weight in self.weights.items():
@@ -93,7 +93,10 @@ class Loss(nn.Module):
             count = known.sum()
             each = torch.where(known, self.each(name, x), torch.zeros_like(x))
             total = total + weight * each.sum() / count.clamp(min=1)
-            sums[name] = torch.stack([x.detach().abs().sum(), count.to(x.dtype)])
+            shown = x.detach().abs()
+            if name == "energy" and not self.per_atom:
+                shown = shown / batch.counts
+            sums[name] = torch.stack([shown.sum(), count.to(x.dtype)])
         return total, sums
 
     def each(self, name: str, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:

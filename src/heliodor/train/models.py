@@ -17,7 +17,7 @@ from heliodor.system import System
 from heliodor.train.batches import find_lists
 from heliodor.train.dataset import Dataset
 from heliodor.train.errors import predict
-from heliodor.train.references import References, count_elements, fit_references
+from heliodor.train.references import References, count_elements, fit_references, references_for
 
 SAMPLE = 400
 """Structures from which averages and first guesses are taken."""
@@ -53,8 +53,8 @@ def new_model(
 ) -> Potential:
     """A model with random parameters, in float64 on the CPU.
 
-    Reference energies (fitted to the set unless given) are kept in its card; energies by element that make up for what
-    the untrained model says are put where the architecture has room for them.
+    Reference energies (fitted to the set unless given; zero if it has no energies) are kept in its card; energies by
+    element that make up for what the untrained model says are put where the architecture has room for them.
 
     Args:
         architecture: "spookynet", "so3lr" or "mace".
@@ -65,7 +65,7 @@ def new_model(
         seed: of the parameters.
 
     Raises:
-        InputError: an unknown architecture, preset or field, elements missing, or no energies in the set.
+        InputError: an unknown architecture, preset or field, or elements missing.
     """
     if architecture not in PRESETS:
         known = ", ".join(PRESETS)
@@ -75,7 +75,7 @@ def new_model(
     if outside:
         raise InputError(f"the training set holds {', '.join(outside)}, which the model is not to know")
     values = _shape(architecture, size)
-    references = references or fit_references(dataset)
+    references = references or references_for(dataset)
     rng = np.random.default_rng([seed, 11])
     sample = dataset.take(np.sort(rng.permutation(len(dataset))[:SAMPLE]))
     build = {"spookynet": _new_spookynet, "so3lr": _new_so3lr, "mace": _new_mace}[architecture]

@@ -112,6 +112,13 @@ def fit_references(dataset: Dataset, ridge: float = 1e-9) -> References:
     return References({z: float(e) for z, e in zip(elements, energies, strict=True)}, "least squares over the set")
 
 
+def references_for(dataset: Dataset) -> References:
+    """`fit_references`; zeros for a set without energies, whose model then has no zero of its own either."""
+    if np.isfinite(dataset.energy).any():
+        return fit_references(dataset)
+    return References(dict.fromkeys(dataset.elements, 0.0), "none: the set has no energies")
+
+
 def count_elements(dataset: Dataset, elements: tuple[int, ...]) -> Int[np.ndarray, "S Z"]:
     """How many atoms of each element each structure has."""
     columns = [np.add.reduceat((dataset.numbers == z).astype(np.int64), dataset.offsets[:-1]) for z in elements]

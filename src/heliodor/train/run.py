@@ -13,6 +13,7 @@ from torch import Tensor
 from heliodor.errors import HeliodorError, InputError
 from heliodor.potential import Potential
 from heliodor.train.batches import Batch, Lists
+from heliodor.train.errors import data_name
 from heliodor.train.losses import Loss
 from heliodor.train.schedule import Rate
 from heliodor.train.settings import TrainSettings
@@ -31,7 +32,13 @@ class DivergedError(HeliodorError):
 
 @dataclass
 class Run:
-    """What changes while a run goes on."""
+    """What changes while a run goes on.
+
+    Attributes:
+        spent: s, before this process took the run over.
+        reserve: s, what the last errors and pictures will take.
+        norm: running average of the gradient's norm.
+    """
 
     model: Potential
     loss: Loss
@@ -45,13 +52,17 @@ class Run:
     epoch: int = 0
     position: int = 0
     spent: float = 0.0
+    reserve: float = 0.0
     norm: float = 0.0
     bad: int = 0
     sums: dict[str, list[float]] = field(default_factory=dict)
     rows: list[dict[str, float]] = field(default_factory=list)
     skipped: list[dict[str, Any]] = field(default_factory=list)
 
-    PLAIN = ("best_score", "unimproved", "step", "epoch", "position", "norm", "bad", "sums", "rows", "skipped")
+    PLAIN = (
+        *("best_score", "unimproved", "step", "epoch", "position", "reserve", "norm", "bad"),
+        *("sums", "rows", "skipped"),
+    )
 
     def state(self, key: str, spent: float) -> dict[str, Any]:
         """For `write_state`."""
@@ -89,8 +100,8 @@ def new_run(model: Potential, loss: Loss, settings: TrainSettings) -> Run:
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if not trained:
         raise InputError("the model has no parameters to be trained: all are frozen")
-    heavy = [p for p in trained.values() if p.ndim > 1]
-    light = [p for p in trained.values() if p.ndim <= 1]
+    heavy = [p for name, p in trained.items() if _decays(name, p)]
+    light = [p for name, p in trained.items() if not _decays(name, p)]
     groups: list[dict[str, Any]] = [
         {"params": heavy, "weight_decay": settings.weight_decay, "factor": 1.0},
         {"params": light, "weight_decay": 0.0, "factor": 1.0},
@@ -106,6 +117,11 @@ def new_run(model: Potential, loss: Loss, settings: TrainSettings) -> Run:
     return Run(model, loss, optimizer, Rate(settings), average, best)
 
 
+def _decays(name: str, parameter: Tensor) -> bool:
+    """Matrices do; biases, scales and energies of elements do not, in whatever shape they are kept."""
+    return min(parameter.shape[-2:], default=1) > 1 and parameter.ndim > 1 and not name.endswith("bias")
+
+
 def advance(run: Run, step: StepFunction, batch: Batch, lists: Lists, settings: TrainSettings) -> None:
     """One step of the optimiser, unless the batch gives no finite gradient."""
     rate = run.rate.at(run.step)
@@ -115,7 +131,10 @@ def advance(run: Run, step: StepFunction, batch: Batch, lists: Lists, settings: 
     run.optimizer.zero_grad(set_to_none=True)
     value, sums = step(batch)
     value.backward()  # type: ignore[no-untyped-call]
-    parameters = [p for p in run.model.parameters() if p.grad is not None]
+    parameters = [p for p in run.model.parameters() if p.requires_grad]
+    for p in parameters:
+        # what a batch does not touch (charge embeddings of neutral molecules) is treated as in a compiled step
+        p.grad = torch.zeros_like(p) if p.grad is None else p.grad
     norm_tensor = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     norm, number = (float(x) for x in torch.stack([norm_tensor.detach().double(), value.detach().double()]).cpu())
     run.step += 1
@@ -123,7 +142,9 @@ def advance(run: Run, step: StepFunction, batch: Batch, lists: Lists, settings: 
         _skip(run, batch, lists)
         return
     run.bad = 0
-    run.norm = norm if run.norm == 0.0 else 0.98 * run.norm + 0.02 * min(norm, 10.0 * run.norm)
+    # the plain mean of the first fifty: no single one of them sets the measure
+    share = max(0.02, 1.0 / run.step)
+    run.norm = norm if run.norm == 0.0 else (1.0 - share) * run.norm + share * min(norm, 10.0 * run.norm)
     if settings.clip > 0 and norm > settings.clip * run.norm:
         torch.nn.utils.clip_grads_with_norm_(parameters, settings.clip * run.norm, norm_tensor)
     run.optimizer.step()
@@ -146,8 +167,7 @@ def _skip(run: Run, batch: Batch, lists: Lists) -> None:
         outputs = evaluate_batch(run.model, alone)
         value, _ = run.loss(outputs, alone)
         if not bool(torch.isfinite(value)) or not bool(torch.isfinite(outputs.forces).all()):
-            data = lists.dataset
-            names.append(f"structure {index} ({data.atoms(index).get_chemical_formula()}, {data.group[index]})")
+            names.append(data_name(lists.dataset, index))
     run.skipped.append({"step": run.step, "structures": names})
     run.optimizer.zero_grad(set_to_none=True)
     run.bad += 1

@@ -69,11 +69,12 @@ def choose_shape(sizes: Int[np.ndarray, "S 3"], weights: Float[np.ndarray, "S"],
     mean = weights @ sizes
     spread = np.sqrt(np.maximum(weights @ np.square(sizes.astype(float)) - mean**2, 0.0))
     # by the central limit theorem few batches run out of one kind of room long before the others
-    room = np.maximum(structures * mean + 0.5 * math.sqrt(structures) * spread, sizes.max(0))
+    room = structures * mean + 0.5 * math.sqrt(structures) * spread
     most = math.ceil(1.3 * structures) + 1
-    atoms, edges, pairs = (
-        int(16 * math.ceil(value / 16)) for value in (room[0] + 0.3 * structures + 1, room[1] + 1, room[2])
-    )
+    # the largest one must fit beside the dummy atoms of all other places
+    least = sizes.max(0) + np.array([most - 1, 1, 0])
+    room = np.maximum(room + np.array([0.3 * structures + 1, 1, 0]), least)
+    atoms, edges, pairs = (int(16 * math.ceil(value / 16)) for value in room)
     return Shape(most, atoms, edges, pairs)
 
 

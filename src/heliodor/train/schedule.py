@@ -17,11 +17,13 @@ class Pace:
 
     Attributes:
         last: step at which the run is expected to end.
+        most: step at which it ends at the latest, however fast it is.
     """
 
     last: float = math.inf
     base: float = 0.0
     base_step: int = 0
+    most: float = math.inf
 
     def progress(self, step: int) -> float:
         """Fraction of the run that is over."""
@@ -33,7 +35,7 @@ class Pace:
     def look(self, step: int, elapsed: float, seconds_per_step: float, limit: float) -> None:
         """Correct the estimate, from now on."""
         self.base, self.base_step = self.progress(step), step
-        self.last = step + max((limit - elapsed) / max(seconds_per_step, 1e-9), 0.0)
+        self.last = min(step + max((limit - elapsed) / max(seconds_per_step, 1e-9), 0.0), self.most)
 
 
 @dataclass

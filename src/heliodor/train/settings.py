@@ -12,7 +12,7 @@ from heliodor.errors import InputError, suggestion
 LOSSES = ("robust", "huber", "mse")
 SCHEDULES = ("cosine", "exponential", "plateau", "constant")
 OPTIMIZERS = ("adamw", "amsgrad")
-NOT_OF_THE_RESULT = ("threads", "checkpoint_minutes", "device")
+NOT_OF_THE_RESULT = ("threads", "checkpoint_minutes", "device", "compile")
 """Settings that a run may change when it is resumed."""
 
 
@@ -28,7 +28,7 @@ class TrainSettings:
         hirshfeld_weight: of the Hirshfeld ratios' term.
         charges_weight: of the partial charges' term; 0 by default, as the charges of most methods are no observables.
         energy_per: "atom": residuals are divided by the number of atoms; "structure": they are not.
-        huber_width: where the Huber loss turns linear, in standard deviations of the labels.
+        huber_width: where the Huber loss turns linear, in mean absolute deviations of the labels.
         batch_size: structures in a batch, on average; batches are cut by atoms, edges and pairs.
         kind_shares: fraction of each kind of structure among what is drawn, such as {"bottom-up": 0.5, "top-down":
             0.5}; empty: as they come.
@@ -49,7 +49,8 @@ class TrainSettings:
         validation_structures: how many are used during the run; the final errors are of all.
         checkpoint_minutes: between checkpoints, from which a killed run goes on.
         compile: "yes", "no" or "auto": compile the training step, which costs minutes once and halves a step's time;
-            "auto" does so for SpookyNet and SO3LR in runs with a `time` of twenty minutes or more.
+            "auto" does so for SpookyNet without dropped modules and SO3LR in runs with a `time` of twenty minutes or
+            more. Where it fails, the run goes on without.
         threads: of torch; 0 leaves them alone.
         device: "cpu", "cuda" or "auto".
         seed: of the order of structures and of everything random.
@@ -148,6 +149,9 @@ class TrainSettings:
         for name in ("learning_rate", "batch_size", "huber_width", "final_rate", "checkpoint_minutes"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{where}{name} must be above zero, not {getattr(self, name)}")
+        for name in ("weight_decay", "warmup_steps", "clip", "epochs", "stop_after", "validate_every", "threads"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"{where}{name} must not be below zero: {getattr(self, name)}")
         for name, top in (("ema", 1.0), ("plateau_factor", 1.0)):
             if not 0.0 <= getattr(self, name) < top:
                 raise InputError(f"{where}{name} must lie between 0 and 1, not {getattr(self, name)}")

@@ -25,13 +25,21 @@ def fingerprint(model: Potential, training: Dataset, validation: Dataset, settin
     chosen = {k: v for k, v in settings.to_dict().items() if k not in NOT_OF_THE_RESULT}
     digest.update(json.dumps(chosen, sort_keys=True, default=dict).encode())
     digest.update(type(model).__name__.encode())
+    config = getattr(model, "config", None)
+    shape = config.to_dict() if config is not None else {}
+    kept = {"config": shape, "references": model.card.get("reference_energies")}
+    digest.update(json.dumps(kept, sort_keys=True, default=str).encode())
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode() + np.ascontiguousarray(value.detach().cpu().numpy()).tobytes())
     for dataset in (training, validation):
         for name in ("offsets", *PER_ATOM, *PER_STRUCTURE):
             values = getattr(dataset, name)
-            text = values.dtype.kind in "OU"
-            digest.update("\0".join(map(str, values)).encode() if text else np.ascontiguousarray(values).tobytes())
+            if values.dtype.kind in "OU":
+                digest.update("\0".join(map(str, values)).encode())
+            else:
+                # files keep some numbers in fewer bits
+                wide = np.float64 if values.dtype.kind == "f" else np.int64
+                digest.update(np.ascontiguousarray(values, dtype=wide).tobytes())
     return digest.hexdigest()
 
 

@@ -15,13 +15,7 @@ from heliodor.train.losses import Loss, Outputs
 
 StepFunction = Callable[[Batch], tuple[Tensor, dict[str, Tensor]]]
 
-COMPILES = ("so3lr", "spookynet")
-"""Architectures whose training step has been seen to compile without breaks in the graph."""
-
 _FIELDS = tuple(f.name for f in fields(Batch))
-
-PAYS_AFTER = 20.0 * 60.0
-"""s; what compilation costs is not won back in shorter runs."""
 
 
 def evaluate_batch(model: Potential, batch: Batch) -> Outputs:
@@ -86,12 +80,6 @@ def functional_step(model: Potential, loss: Loss, lists: Lists, *, compiled: boo
         return function(tuple(given), len(layout), *layout, *given.values())
 
     return step
-
-
-def will_compile(choice: str, architecture: str, seconds: float) -> bool:
-    """Whether a run of so many seconds (infinite: not known) compiles its step."""
-    long = PAYS_AFTER <= seconds < float("inf")
-    return choice == "yes" or (choice == "auto" and architecture in COMPILES and long)
 
 
 def _fixed(model: Potential, lists: Lists) -> tuple[Callable[..., Terms] | None, Callable[[Batch], tuple[Tensor, ...]]]:
