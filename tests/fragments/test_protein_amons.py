@@ -13,9 +13,9 @@ from rdkit import Chem
 from rdkit.Chem.rdMolDescriptors import CalcMolFormula
 
 from heliodor.errors import InputError
-from heliodor.fragments.bottom_up import bottom_up
+from heliodor.fragments.bottom_up import bottom_up, molecules
 from heliodor.fragments.proteins import SIDE_CHAINS, amons_of_sequence, peptide_graph, protein_amons
-from heliodor.fragments.rdkit_graph import graph_from_smiles, mol_from_graph
+from heliodor.fragments.rdkit_graph import graph_from_smiles, mol_from_graph, molecule_key
 
 DESIGN = {1: 7, 2: 12, 3: 25, 4: 63, 5: 136, 6: 295}
 """Of gems.md, section 4a; 603 of seven and 1,190 of eight heavy atoms are in benchmarks/bottom_up_counts.py."""
@@ -108,3 +108,25 @@ def test_bad_input() -> None:
         peptide_graph("CAC", disulfides=[(1, 2)])
     with pytest.raises(InputError, match="empty sequence"):
         peptide_graph(" ")
+
+
+def test_the_molecules_of_proteins_are_as_many_as_the_literature_has() -> None:
+    # "2307 chemical graphs": Unke & Meuwly, J. Chem. Theory Comput. 15, 3678 (2019); GEMS uses the same
+    amons = protein_amons(8)
+    different = molecules(amons)
+    assert (len(amons), len(different)) == (2331, 2307)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("CNC(N)=[NH2+]", "C[NH+]=C(N)N", True),
+        ("Cc1c[nH+]c[nH]1", "Cc1c[nH]c[nH+]1", True),
+        ("CC(=O)[O-]", "CC(O)=O", False),
+        ("Cc1cnc[nH]1", "Cc1c[nH]cn1", False),
+        ("CCO", "COC", False),
+        ("C=CO", "CC=O", False),
+    ],
+)
+def test_drawings_of_one_molecule(one: str, other: str, same: bool) -> None:
+    assert (molecule_key(one) == molecule_key(other)) is same

@@ -92,7 +92,7 @@ def fragment(
 
 
 def _bottom_up(molecule: str, max_heavy: int, conformers: int, seed: int, output: Path | None, as_json: bool) -> None:
-    from heliodor.fragments.bottom_up import bottom_up
+    from heliodor.fragments.bottom_up import bottom_up, molecules
     from heliodor.fragments.embed import embed
     from heliodor.fragments.proteins import protein_amons
 
@@ -101,6 +101,7 @@ def _bottom_up(molecule: str, max_heavy: int, conformers: int, seed: int, output
             amons: tuple[Amon, ...] = protein_amons(max_heavy, progress=tell)
         else:
             amons = bottom_up(_graph(molecule), max_heavy, every_kekule=True, progress=tell)
+    different = molecules(amons)
     written, failed = 0, 0
     if output is not None and output.suffix.lower() == ".smi":
         from heliodor.dynamics.files.storage import write_durably
@@ -111,13 +112,13 @@ def _bottom_up(molecule: str, max_heavy: int, conformers: int, seed: int, output
     elif output is not None:
         frames: list[ase.Atoms] = []
         with frame_bar("embedding", "graphs") as tell:
-            for k, amon in enumerate(amons):
+            for k, amon in enumerate(different):
                 try:
                     frames += embed(amon, conformers, seed)
                 except InputError as error:
                     failed += 1
                     note(f"left out: {error}")
-                tell(k + 1, len(amons))
+                tell(k + 1, len(different))
         written = len(frames)
         _write(frames, output)
     sizes, charges = Counter(a.n_heavy for a in amons), Counter(a.charge for a in amons)
@@ -125,6 +126,7 @@ def _bottom_up(molecule: str, max_heavy: int, conformers: int, seed: int, output
         print_json(
             {
                 "graphs": len(amons),
+                "molecules": len(different),
                 "by_heavy_atoms": dict(sorted(sizes.items())),
                 "by_charge": dict(sorted(charges.items())),
                 "written": written,
@@ -134,7 +136,10 @@ def _bottom_up(molecule: str, max_heavy: int, conformers: int, seed: int, output
         )
         return
     told = [
-        ("graphs", f"{len(amons)} of up to {max_heavy} heavy atoms"),
+        (
+            "graphs",
+            f"{len(amons)} of up to {max_heavy} heavy atoms, drawings of {len(different)} molecules",
+        ),
         ("by size", ", ".join(f"{n}: {sizes[n]}" for n in sorted(sizes))),
         ("by charge", ", ".join(f"{q:+d}: {charges[q]}" if q else f"0: {charges[q]}" for q in sorted(charges))),
     ]

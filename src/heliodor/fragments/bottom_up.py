@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from heliodor.errors import InputError
 from heliodor.fragments.graph import ChemicalGraph
 from heliodor.fragments.kekule import Drawings
-from heliodor.fragments.rdkit_graph import canonical
+from heliodor.fragments.rdkit_graph import canonical, molecule_key
 from heliodor.fragments.skeleton import Piece, Skeleton, skeletons
 
 LARGEST_CHARGE = 2
@@ -88,6 +88,19 @@ def bottom_up(
         if progress is not None:
             progress(done, total)
     return collection.amons()
+
+
+def molecules(amons: Iterable[Amon]) -> tuple[Amon, ...]:
+    """One drawing of each molecule.
+
+    A graph is a drawing: of the 2,331 that proteins are cut into, 24 are second drawings of a molecule (guanidinium and
+    imidazolium with the charge and the double bond elsewhere), which leaves the 2,307 of the literature. Geometries of
+    two drawings are of one molecule, and must not come into training and test under two names.
+    """
+    first: dict[str, Amon] = {}
+    for amon in amons:
+        first.setdefault(molecule_key(amon.smiles), amon)
+    return tuple(first.values())
 
 
 def check_size(max_heavy: int) -> None:

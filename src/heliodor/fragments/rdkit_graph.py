@@ -155,3 +155,24 @@ def canonical(piece: Piece) -> str:
         except chem.MolSanitizeException as error:
             raise InputError(f"a fragment has impossible valences: {error}") from None
     return str(chem.MolToSmiles(mol, isomericSmiles=False))
+
+
+def molecule_key(smiles: str) -> str:
+    """The same word for all drawings of one molecule: elements, connections, hydrogens on each atom, total charge.
+
+    Raises:
+        InputError: no valid SMILES.
+        MissingExtraError: RDKit is not installed.
+    """
+    chem = rdkit()
+    mol = chem.RWMol(chem.RemoveHs(read_smiles(smiles)))
+    charge = chem.GetFormalCharge(mol)
+    for atom in mol.GetAtoms():
+        atom.SetNumExplicitHs(atom.GetTotalNumHs())
+        atom.SetNoImplicit(True)
+        atom.SetFormalCharge(0)
+        atom.SetIsAromatic(False)
+    for bond in mol.GetBonds():
+        bond.SetBondType(chem.BondType.SINGLE)
+        bond.SetIsAromatic(False)
+    return f"{chem.MolToSmiles(mol, isomericSmiles=False, allHsExplicit=True)} {charge:+d}"

@@ -122,7 +122,9 @@ class Config:
     top_down: TopDownChoices = field(default_factory=TopDownChoices, metadata={"help": "Large pieces."})
     label: LabelChoices = field(default_factory=LabelChoices, metadata={"help": "Quantum chemistry."})
     model: ModelChoices = field(default_factory=ModelChoices, metadata={"help": "What is trained."})
-    train: Mapping[str, Any] = option({}, "How, such as {time: 2 h}; see heliodor.train.settings.TrainSettings. Without time or epochs 30 min each.")
+    train: Mapping[str, Any] = option(
+        {}, "How, such as {time: 2 h}; see heliodor.train.settings.TrainSettings. Without time or epochs 30 min each."
+    )
     validate: ValidationChoices = field(default_factory=ValidationChoices, metadata={"help": "How it is tried."})
     simulate: TrialChoices = field(default_factory=TrialChoices, metadata={"help": "A short run with it."})
 

@@ -15,7 +15,7 @@ from typing import Any
 import ase
 
 from heliodor.errors import HeliodorError, InputError
-from heliodor.fragments.bottom_up import Amon, bottom_up
+from heliodor.fragments.bottom_up import Amon, bottom_up, molecules
 from heliodor.fragments.embed import embed, seed_of
 from heliodor.fragments.graph_of import graph_of
 from heliodor.fragments.normal_modes import sample_normal_modes
@@ -40,11 +40,11 @@ WITH_WATERS = (1, 2, 3)
 
 
 def amons_of(system: ase.Atoms, choices: BottomUpChoices) -> tuple[Amon, ...]:
-    """Graphs of the pieces; ions of metals that these cannot hold are left to those cut top-down."""
+    """The pieces, each molecule once; ions of metals that these cannot hold are left to those cut top-down."""
     if not choices.max_heavy:
         return ()
     graph = graph_of(system)
-    return bottom_up(without_metals(graph), choices.max_heavy, every_kekule=True)
+    return molecules(bottom_up(without_metals(graph), choices.max_heavy, every_kekule=True))
 
 
 def weights(name: str) -> dict[str, str]:

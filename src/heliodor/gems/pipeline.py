@@ -24,6 +24,7 @@ from heliodor.gems.choose import choose
 from heliodor.gems.config import Config
 from heliodor.gems.molecule import Source, build_system, read_source
 from heliodor.gems.stages import Record, Stage, Tell, run_stages
+from heliodor.label.label import LabelError
 from heliodor.label.methods import find_method
 from heliodor.train.dataset import Dataset
 from heliodor.units import parse_time
@@ -205,7 +206,14 @@ def check(config: Config) -> None:
     """
     from heliodor.train.models import PRESETS
 
-    find_method(config.label.method)
+    wanted = [config.label.method]
+    if config.bottom_up.max_heavy and not config.bottom_up.sampler.startswith(pieces.MODEL):
+        wanted.append(config.bottom_up.sampler)
+    for name in wanted:
+        try:
+            find_method(name)
+        except LabelError as error:
+            raise InputError(str(error)) from None
     labels.limits(config.label)
     if config.model.architecture not in PRESETS:
         known = suggestion(config.model.architecture, PRESETS)
@@ -216,8 +224,6 @@ def check(config: Config) -> None:
     parse_time(config.snapshots.every)
     if config.label.executor not in ("local", "parsl"):
         raise InputError(f"label.executor must be 'local' or 'parsl', not {config.label.executor!r}")
-    if config.bottom_up.max_heavy and not config.bottom_up.sampler.startswith(pieces.MODEL):
-        find_method(config.bottom_up.sampler)
     if _trial_wanted(config):
         parse_time(config.simulate.time)
         if config.simulate.ensemble not in ("nve", "nvt", "npt"):

@@ -142,9 +142,7 @@ def advance(run: Run, step: StepFunction, batch: Batch, lists: Lists, settings: 
         _skip(run, batch, lists)
         return
     run.bad = 0
-    # the plain mean of the first fifty: no single one of them sets the measure
-    share = max(0.02, 1.0 / run.step)
-    run.norm = norm if run.norm == 0.0 else (1.0 - share) * run.norm + share * min(norm, 10.0 * run.norm)
+    run.norm = norm if run.norm == 0.0 else 0.98 * run.norm + 0.02 * min(norm, 10.0 * run.norm)
     if settings.clip > 0 and norm > settings.clip * run.norm:
         torch.nn.utils.clip_grads_with_norm_(parameters, settings.clip * run.norm, norm_tensor)
     run.optimizer.step()
