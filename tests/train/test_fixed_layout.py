@@ -80,14 +80,14 @@ def test_fixed_layout_is_the_model(cutoff: float | None, kind: str, rng: np.rand
 
 def test_which_models_compile() -> None:
     dropping, whole = new(None, module_keep_prob=0.9), new(None)
-    assert not will_compile("auto", dropping, 3600.0)
+    assert not will_compile("auto", dropping, 36000.0)
     with pytest.raises(InputError, match=r"module_keep_prob 0\.9") as error:
         will_compile("yes", dropping, 3600.0)
     assert "\n" not in str(error.value)
-    assert will_compile("auto", whole, 3600.0) and not will_compile("auto", whole, 600.0)
+    assert will_compile("auto", whole, 36000.0) and not will_compile("auto", whole, 3600.0)
     # one module is never left out
     assert will_compile("yes", new(None, module_keep_prob=0.9, n_modules=1), 60.0)
-    assert not will_compile("no", whole, 3600.0) and not will_compile("auto", whole, float("inf"))
+    assert not will_compile("no", whole, 36000.0) and not will_compile("auto", whole, float("inf"))
 
 
 @pytest.mark.parametrize("fault", ["refuses", "fails backwards", "is wrong", "fails later"])

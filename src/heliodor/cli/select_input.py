@@ -122,7 +122,7 @@ def read_set(files: list[Path], kind: str, told: Told) -> Pool:
     structures: list[ase.Atoms] = []
     counts = []
     for k, file in enumerate(files):
-        found = read_structures(file)
+        found = _of_data_set(file) or read_structures(file)
         structures += found
         counts.append(len(found))
         told("reading files", k + 1, len(files))
@@ -135,6 +135,24 @@ def read_set(files: list[Path], kind: str, told: Told) -> Pool:
         words=f"{len(structures)} structures of {len(formulas)} formula{'s' * (len(formulas) > 1)}",
         structures=structures,
     )
+
+
+def _of_data_set(path: Path) -> list[ase.Atoms]:
+    """Structures of a data set of heliodor's; none of any other file."""
+    import h5py
+
+    from heliodor.train.dataset import FORMAT, Dataset
+
+    if path.suffix.lower() != ".h5" or not path.is_file():
+        return []
+    try:
+        with h5py.File(path, "r") as file:
+            if file.attrs.get("format") != FORMAT:
+                return []
+    except OSError:
+        return []
+    data = Dataset.read(path)
+    return [data.atoms(k) for k in range(len(data))]
 
 
 def _template(trajectory: Trajectory, solute: Any, notes: list[str]) -> ase.Atoms:

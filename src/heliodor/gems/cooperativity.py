@@ -6,9 +6,11 @@ Double differences as in Fig. 3A of GEMS (Unke et al., Sci. Adv. 10, eadn4397 (2
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +24,10 @@ from heliodor.analysis.helix import HelixPair
 from heliodor.analysis.show import Axis, Curve, Number, Panel, Shown
 from heliodor.api import evaluate
 from heliodor.dynamics.files.storage import write_durably
-from heliodor.errors import InputError
+from heliodor.errors import HeliodorError, InputError
 from heliodor.fragments.energy_source import relaxed
 from heliodor.gems.config import Config
+from heliodor.gems.pieces import weights
 from heliodor.gems.together import pool
 from heliodor.label.calculator import labelled
 from heliodor.label.methods import find_method
@@ -83,7 +86,8 @@ def build_pairs(sequence: str, lengths: Sequence[int], seed: int = 0) -> list[He
 
 
 def check_series(sequence: str, lengths: Sequence[int]) -> None:
-    """
+    """Refuse what is no series.
+
     Raises:
         InputError: no {n} in the sequence, or fewer than two lengths.
     """
@@ -97,6 +101,7 @@ def label_pairs(
     pairs: Sequence[HelixPair],
     method: str,
     relaxing: bool,
+    kept: Path,
     workers: int = 1,
     tell: Callable[[str, int, int], None] = lambda what, done, of: None,
 ) -> tuple[list[HelixPair], Float[np.ndarray, "L"], bool | None]:
@@ -104,7 +109,11 @@ def label_pairs(
 
     Args:
         method: its name.
+        kept: folder for what is done, so that nothing is done twice.
         workers: processes.
+
+    Raises:
+        HeliodorError: a process was killed.
 
     Returns:
         The pairs as their energies were taken; ΔE in eV; whether all relaxations converged (None without).
@@ -112,23 +121,42 @@ def label_pairs(
     # the longest first: they take longest
     jobs = [(k, form) for k in reversed(range(len(pairs))) for form in ("alpha", "extended")]
     done: dict[tuple[int, str], tuple[ase.Atoms, float, bool]] = {}
-    with pool(min(workers, len(jobs))) as processes:
-        waiting = {processes.submit(_settled, method, getattr(pairs[k], form), relaxing): (k, form) for k, form in jobs}
-        tell(f"{method} of helices and extended chains", 0, len(jobs))
-        for future in as_completed(waiting):
-            done[waiting[future]] = future.result()
-            tell(f"{method} of helices and extended chains", len(done), len(jobs))
+    kept.mkdir(exist_ok=True)
+    try:
+        with pool(min(workers, len(jobs))) as processes:
+            waiting = {
+                processes.submit(_settled, method, getattr(pairs[k], form), relaxing, kept): (k, form)
+                for k, form in jobs
+            }
+            tell(f"{method} of helices and extended chains", 0, len(jobs))
+            for future in as_completed(waiting):
+                done[waiting[future]] = future.result()
+                tell(f"{method} of helices and extended chains", len(done), len(jobs))
+    except BrokenProcessPool:
+        raise HeliodorError("a process that labelled helices was killed: start the same command again") from None
     found = [HelixPair(pair.n, done[k, "alpha"][0], done[k, "extended"][0]) for k, pair in enumerate(pairs)]
     energies = np.array([done[k, "alpha"][1] - done[k, "extended"][1] for k in range(len(pairs))])
     return found, energies, all(good for _, _, good in done.values()) if relaxing else None
 
 
-def _settled(method: str, atoms: ase.Atoms, relaxing: bool) -> tuple[ase.Atoms, float, bool]:
-    """A structure relaxed if wanted, its energy (eV), and whether it converged."""
+def _settled(method: str, atoms: ase.Atoms, relaxing: bool, kept: Path) -> tuple[ase.Atoms, float, bool]:
+    """A structure relaxed if wanted, its energy (eV), and whether it converged; kept in a file when it is done."""
+    choices = [method, weights(method), relaxing, FORCE, STEPS, atoms.numbers.tolist(), atoms.positions.tolist()]
+    path = kept / f"{hashlib.sha256(json.dumps(choices).encode()).hexdigest()[:24]}.xyz"
+    if path.is_file():
+        found = ase.io.read(path, format="extxyz")
+        assert isinstance(found, ase.Atoms)
+        return found, float(found.info.pop("label_eV")), bool(found.info.pop("converged"))
     source, left = find_method(method), 0.0
     if relaxing:
         atoms, left = relaxed(source, atoms, fmax=FORCE, steps=STEPS)
-    return atoms, labelled(source, atoms).energy, left <= FORCE
+    energy = labelled(source, atoms).energy
+    written = atoms.copy()
+    written.info |= {"label_eV": energy, "converged": left <= FORCE}
+    part = path.with_name(path.name + ".part")
+    ase.io.write(part, written, format="extxyz")
+    part.replace(path)
+    return atoms, energy, left <= FORCE
 
 
 def cooperativity(
@@ -192,7 +220,7 @@ def label_series(folder: Path, config: Config, tell: Callable[[str, int, int], N
     tell("building peptides", 0, 0)
     pairs = build_pairs(choices.helix, choices.lengths, config.seed)
     relaxing = choices.relax and method.name.startswith(QUICK)
-    pairs, difference, converged = label_pairs(pairs, method.name, relaxing, config.workers, tell)
+    pairs, difference, converged = label_pairs(pairs, method.name, relaxing, folder / "helix", config.workers, tell)
     part = folder / ".helix.part"
     ase.io.write(part, [form for pair in pairs for form in (pair.alpha, pair.extended)], format="extxyz")
     part.replace(folder / OUTPUTS[1])

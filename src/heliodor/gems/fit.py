@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ase
 import numpy as np
 from jaxtyping import Bool
 
 from heliodor.dynamics.files.storage import put_in_place
 from heliodor.errors import HeliodorError, InputError
-from heliodor.gems.config import Config
+from heliodor.gems.config import Config, ModelChoices
 from heliodor.gems.together import end_with_parent
+from heliodor.label.label import Label
 from heliodor.train.dataset import Dataset
 from heliodor.train.models import new_model
 from heliodor.train.settings import TrainSettings
@@ -56,6 +58,17 @@ def fits(config: Config) -> tuple[Fit, ...]:
     if both and config.validate.without_top_down:
         wanted.append(Fit("model-bottom-up", KINDS[:1]))
     return tuple(wanted)
+
+
+def check_model(choices: ModelChoices) -> None:
+    """Make a model of water, which is quick, to find out whether one can be made.
+
+    Raises:
+        InputError: an unknown architecture or size.
+    """
+    water = ase.Atoms("OH2", positions=[[0.0, 0.0, 0.12], [0.0, 0.76, -0.47], [0.0, -0.76, -0.47]])
+    sample = Dataset.from_atoms([water, water], [Label(energy=0.0), Label(energy=0.0)])
+    new_model(choices.architecture, choices.size, (1, 8), sample)
 
 
 def split(labelled: Dataset, kinds: tuple[str, ...], seed: int) -> tuple[Dataset, Dataset]:

@@ -132,6 +132,20 @@ def source_of(name: str) -> Any:
     return find_method(name)
 
 
+def check_sampler(name: str) -> None:
+    """Find out whether there is such a model.
+
+    Raises:
+        InputError: there is none.
+    """
+    from heliodor.api import load
+
+    try:
+        load(name.removeprefix(MODEL), device="cpu")
+    except HeliodorError as error:
+        raise InputError(f"bottom_up.sampler: {error}") from None
+
+
 def sample_one(smiles: str, path: Path, choices: BottomUpChoices, seed: int) -> None:
     """All geometries of one piece, into a file; of no SMILES clusters of water."""
     source = source_of(choices.sampler)

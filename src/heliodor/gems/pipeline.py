@@ -192,7 +192,7 @@ def stages(source: Source, folder: Path, config: Config) -> list[Stage]:
                 ("label", "train", "validate", "simulate"),
                 {"source": source.words},
                 ("report.html",),
-                lambda say: _report(folder, config, say),
+                lambda say: _report(folder, source.words, config, say),
             ),
         ]
     return found
@@ -204,8 +204,6 @@ def check(config: Config) -> None:
     Raises:
         InputError: unknown method, architecture, setting of the training, or time.
     """
-    from heliodor.train.models import PRESETS
-
     wanted = [config.label.method]
     if config.bottom_up.max_heavy and not config.bottom_up.sampler.startswith(pieces.MODEL):
         wanted.append(config.bottom_up.sampler)
@@ -215,9 +213,9 @@ def check(config: Config) -> None:
         except LabelError as error:
             raise InputError(str(error)) from None
     labels.limits(config.label)
-    if config.model.architecture not in PRESETS:
-        known = suggestion(config.model.architecture, PRESETS)
-        raise InputError(f"there is no architecture {config.model.architecture!r} to train{known}")
+    fit.check_model(config.model)
+    if config.bottom_up.max_heavy and config.bottom_up.sampler.startswith(pieces.MODEL):
+        pieces.check_sampler(config.bottom_up.sampler)
     for one in fit.fits(config):
         fit.train_settings(config, one)
     parse_time(config.snapshots.time)
@@ -324,7 +322,8 @@ def _simulate(folder: Path, config: Config, say: Say) -> Mapping[str, Any]:
     return trial.trial(start, potential, config.simulate, folder / "run.h5", config.seed, say)
 
 
-def _report(folder: Path, config: Config, say: Say) -> Mapping[str, Any]:
+def _report(folder: Path, words: str, config: Config, say: Say) -> Mapping[str, Any]:
     sections = judge.sections(folder, config)
-    size = trial.write_page(folder / "run.h5", folder / "report.html", sections, say)
+    title = f"{words}: force field from {config.label.method}"
+    size = trial.write_page(folder / "run.h5", folder / "report.html", title, sections, say)
     return {"megabytes": round(size / 1e6, 1)}

@@ -63,6 +63,9 @@ def take_snapshots(folder: Path, systems: Sequence[ase.Atoms], config: Config, t
     for name, frames in runs:
         learned = len(frames) - max(1, round(HELD_OUT * len(frames)))
         for k, frame in enumerate(frames):
+            if k == learned and len(frames) - learned > 1:
+                # what follows the last one learned from is much like it
+                continue
             # names would be kept by extended xyz files, and are those of the molecule
             plain = ase.Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=frame.pbc)
             plain.info = {"charge": systems[0].info.get("charge", 0), "spin": systems[0].info.get("spin", 0)}

@@ -57,7 +57,9 @@ def trial(
     }
 
 
-def write_page(trajectory: Path, page: Path, sections: Sequence[Shown], tell: Callable[[str, int, int], None]) -> int:
+def write_page(
+    trajectory: Path, page: Path, title: str, sections: Sequence[Shown], tell: Callable[[str, int, int], None]
+) -> int:
     """The report of the run with the sections about the force field in front.
 
     Returns:
@@ -70,4 +72,6 @@ def write_page(trajectory: Path, page: Path, sections: Sequence[Shown], tell: Ca
             tell(what, 0, 0)
 
     # the map of conformations costs a minute at its first call, and a trial run shows little of them
-    return write_report(trajectory, page, first=sections, without=("map",), overwrite=True, tell=said).bytes
+    return write_report(
+        trajectory, page, first=sections, title=title, without=("map",), overwrite=True, tell=said
+    ).bytes

@@ -19,6 +19,8 @@ from heliodor.train.references import References
 POINTS = 4000
 """Drawn of a set's forces."""
 
+DRAWN = f"{POINTS} force components are drawn, chosen at random; the numbers are of all."
+
 LINE = "line of equality"
 
 
@@ -112,7 +114,7 @@ def show(name: str, title: str, held: Sequence[Held], method: str, notes: Sequen
         notes=(
             f"{len(held[0].energy)} structures, {held[0].counts.mean():.0f} atoms on average, labels by {method}.",
             "The mean over the set is removed from energies, of the reference and of each model.",
-            *((f"{POINTS} force components are drawn, chosen at random; the numbers are of all.",) if forces else ()),
+            *((DRAWN,) if held[0].forces.size > POINTS else ()),
             *notes,
         ),
         tables=tables,

@@ -65,6 +65,7 @@ class Content:
         failed: title and reason of analyses that failed.
         left_out: name and reason of analyses that do not fit.
         problem: why there is no viewer.
+        title: of the page; that of the runs if empty.
     """
 
     facts: tuple[Facts, ...]
@@ -75,6 +76,7 @@ class Content:
     failed: tuple[tuple[str, str], ...]
     left_out: tuple[tuple[str, str], ...]
     problem: str = ""
+    title: str = ""
 
 
 def plotly_script() -> str:
@@ -107,7 +109,7 @@ def page(content: Content) -> str:
     index.append(("sound", "Is it sound", {}))
     parts.append(_did(content, runs, data))
     index.append(("did", "What it did", {part.section.name: part.section.title for part in content.done}))
-    title = f"{' and '.join(runs[:2])}{' and others' if len(runs) > 2 else ''} – heliodor report"
+    title = content.title or f"{' and '.join(runs[:2])}{' and others' if len(runs) > 2 else ''} – heliodor report"
     holds = {
         "runs": runs,
         "figures": data.figures,
@@ -118,7 +120,7 @@ def page(content: Content) -> str:
         version=escape(__version__),
         title=escape(title),
         style="".join(asset(name) for name in STYLES),
-        name=escape(" · ".join(runs)),
+        name=escape(content.title or " · ".join(runs)),
         state=escape(content.facts[0].headline if len(runs) == 1 else f"{len(runs)} runs compared"),
         contents=contents(index),
         content="\n".join(parts),

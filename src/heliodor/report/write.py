@@ -55,6 +55,7 @@ def write_report(
     processes: int = 1,
     csv: str | Path | None = None,
     first: Sequence[Shown] = (),
+    title: str = "",
     overwrite: bool = False,
     tell: Tell = lambda what, how: None,
     step: Step = lambda what, done, of: None,
@@ -72,6 +73,7 @@ def write_report(
         processes: that share the work of an analysis.
         csv: a folder, made if need be, for all tables as CSV files.
         first: sections in front of the analyses, of results had elsewhere; of a report of one run only.
+        title: of the page, in the place of the names of the runs.
         overwrite: replace files that exist.
         tell, step: called as the work goes on, see `heliodor.report.done`.
 
@@ -113,6 +115,7 @@ def write_report(
         failed=tuple(failed.items()),
         left_out=tuple(left_out.items()),
         problem=problem,
+        title=title,
     )
     text = page(content).encode()
     write_durably(path, text)

@@ -76,7 +76,7 @@ def plot_curves(rows: Sequence[dict[str, float]], path: str | Path) -> None:
     panels: list[tuple[str, str, float, list[tuple[str, str]]]] = [
         (
             "energy per atom",
-            "MAE meV",
+            "MAE meV/atom",
             1e3,
             [("training_energy_mae", "training"), ("validation_energy_shifted_mae", "validation, mean removed")],
         ),

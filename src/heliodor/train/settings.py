@@ -48,9 +48,9 @@ class TrainSettings:
         validate_every: steps between validations; 0: once an epoch.
         validation_structures: how many are used during the run; the final errors are of all.
         checkpoint_minutes: between checkpoints, from which a killed run goes on.
-        compile: "yes", "no" or "auto": compile the training step, which costs minutes once and halves a step's time;
-            "auto" does so for SpookyNet without dropped modules and SO3LR in runs with a `time` of twenty minutes or
-            more. Where it fails, the run goes on without.
+        compile: "yes", "no" or "auto": compile the training step, which costs minutes once (a quarter of an hour and
+            more on a busy machine) and halves a step's time; "auto" does so for SpookyNet without dropped modules and
+            SO3LR in runs with a `time` of two hours or more. Where it fails, the run goes on without.
         threads: of torch; 0 leaves them alone.
         device: "cpu", "cuda" or "auto".
         seed: of the order of structures and of everything random.

@@ -15,8 +15,8 @@ from heliodor.train.batches import Batch, Lists, Shape
 from heliodor.train.losses import Loss
 from heliodor.train.step import functional_step, plain_step
 
-PAYS_AFTER = 20.0 * 60.0
-"""s; what compilation costs is not won back in shorter runs."""
+PAYS_AFTER = 2.0 * 3600.0
+"""s; what compilation costs is not won back in shorter runs: on two busy cores it took over a quarter of an hour."""
 
 AGREEMENT = 1e-2
 """Relative difference of a compiled step's loss or gradient norm from the plain one's at which it is not trusted."""

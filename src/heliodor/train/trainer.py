@@ -161,7 +161,7 @@ def _train(
     step = Stepper(learner, loss, lists, sampler.shape)
     ended = _ended(run, settings, time.perf_counter() - begun)
     if not ended and will_compile(settings.compile, learner, settings.seconds - run.spent):
-        progress(run.rate.pace.progress(run.step), "compiling the training step (one to three minutes)")
+        progress(run.rate.pace.progress(run.step), "compiling the training step (this takes minutes)")
         step.compile(sampler.epoch(run.epoch)[run.position])
     saved = time.perf_counter()
     mark: tuple[int, float] | None = None
