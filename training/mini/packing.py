@@ -11,11 +11,11 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
-from label import system_of
 from torch import Tensor
 
 from heliodor.neighbors import Neighbors, find_neighbors
 from heliodor.system import System
+from label import system_of
 
 FAR = 1e4
 """Å, length of dummy edges."""

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from label import batches, join, keep_only, system_of
 from rich.progress import track
 
 import heliodor
 from heliodor.dynamics import init, langevin_step
 from heliodor.potential import Potential
 from heliodor.system import System
+from label import batches, join, keep_only, system_of
 
 TEMPERATURES = (300.0, 500.0, 700.0)
 

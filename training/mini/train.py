@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from label import PERIODIC_CUTOFF, join
 from packing import Batch, Dataset, Shape, epoch, read_dataset
 from torch import Tensor
 
@@ -30,6 +29,7 @@ from heliodor.potential import Potential
 from heliodor.potentials.so3krates import SO3kratesConfig
 from heliodor.potentials.so3lr import SO3LR, SO3LRConfig
 from heliodor.system import System
+from label import PERIODIC_CUTOFF, join
 
 CONFIG = SO3LRConfig(
     network=SO3kratesConfig(n_features=64, n_heads=4, degrees=(1, 2, 3, 4), n_layers=2, n_basis=16, n_elements=18),

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from ase.io import read
-from train import errors, load_data
 
 import heliodor
+from train import errors, load_data
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 RUNS = {"water": ("water_64.xyz", 300.0), "peptide": ("ace-ala3-nme.xyz", 500.0)}
