@@ -1,5 +1,5 @@
 #!/bin/sh
-# Ace-Ala3-NMe: a force field from GFN2-xTB of its fragments. Less than an hour on two cores.
+# Ace-Ala3-NMe: a force field from GFN2-xTB of its fragments. About an hour on two cores.
 set -eu
 cd "$(dirname "$0")"
 . ../common.sh
