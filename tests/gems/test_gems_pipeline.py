@@ -29,7 +29,7 @@ pytest.importorskip("rdkit")
 
 SMALL = {
     "system": {"folds": ["extended"]},
-    "snapshots": {"time": "0.4 ps", "every": "0.05 ps", "temperatures": [300]},
+    "snapshots": {"time": "0.6 ps", "every": "0.05 ps", "temperatures": [300]},
     "bottom_up": {"max_heavy": 3, "conformers": 1, "sampler": "model:heliodor-mini", "modes": 2, "dynamics": 0},
     "top_down": {"radius": 3.0, "centres": 3, "structures": 12, "held_out": 4},
     "label": {"method": "teacher:heliodor-mini"},

@@ -133,13 +133,15 @@ def source_of(name: str) -> Any:
 
 
 def check_sampler(name: str) -> None:
-    """Find out whether there is such a model.
+    """Find out whether there is such a model, or such a file.
 
     Raises:
         InputError: there is none.
     """
     from heliodor.api import load
 
+    if Path(name.removeprefix(MODEL)).is_file():
+        return
     try:
         load(name.removeprefix(MODEL), device="cpu")
     except HeliodorError as error:

@@ -62,8 +62,8 @@ def plan(source: str | Path | ase.Atoms, config: Config, tell: Tell = lambda sta
             {"atoms": len(first)},
         )
     ]
-    shots = _shots(config, systems)
-    kept = max(1, round(snapshots.HELD_OUT * shots))
+    learned, kept = _shots(config, systems)
+    shots = learned + kept
     lines.append(Line("snapshots", f"{shots}, {kept} of them held out", {"snapshots": shots, "held_out": kept}))
     sizes: list[int] = []
     small, count, graphs = _bottom_up(config, first)
@@ -101,12 +101,14 @@ def plan(source: str | Path | ase.Atoms, config: Config, tell: Tell = lambda sta
     return lines
 
 
-def _shots(config: Config, systems: list[ase.Atoms]) -> int:
+def _shots(config: Config, systems: list[ase.Atoms]) -> tuple[int, int]:
+    """Snapshots to learn from, and held out."""
     choices = config.snapshots
     if choices.trajectory is not None:
-        return sum(1 for _ in frames_of(choices.trajectory, systems[0]))
-    each = int(parse_time(choices.time) / parse_time(choices.every) + 1e-9)
-    return each * len(choices.temperatures) * len(systems)
+        return snapshots.divided(sum(1 for _ in frames_of(choices.trajectory, systems[0])))
+    learned, kept = snapshots.divided(int(parse_time(choices.time) / parse_time(choices.every) + 1e-9))
+    runs = len(choices.temperatures) * len(systems)
+    return learned * runs, kept * runs
 
 
 def _bottom_up(config: Config, system: ase.Atoms) -> tuple[list[ase.Atoms], int, int]:

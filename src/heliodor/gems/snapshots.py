@@ -61,10 +61,9 @@ def take_snapshots(folder: Path, systems: Sequence[ase.Atoms], config: Config, t
                 runs.append((f"start {k}, {kelvin:g} K", mine))
     parts = []
     for name, frames in runs:
-        learned = len(frames) - max(1, round(HELD_OUT * len(frames)))
+        learned, kept = divided(len(frames))
         for k, frame in enumerate(frames):
-            if k == learned and len(frames) - learned > 1:
-                # what follows the last one learned from is much like it
+            if learned <= k < len(frames) - kept:
                 continue
             # names would be kept by extended xyz files, and are those of the molecule
             plain = ase.Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=frame.pbc)
@@ -72,6 +71,15 @@ def take_snapshots(folder: Path, systems: Sequence[ase.Atoms], config: Config, t
             plain.info |= {"kind": TRAINED if k < learned else KEPT, "group": f"{name}, {k}"}
             parts.append(plain)
     return Dataset.from_atoms(parts)
+
+
+def divided(frames: int) -> tuple[int, int]:
+    """Of a run of so many snapshots: how many are learned from, and how many at its end are held out.
+
+    The one between them is neither, where there are enough: it is much like the last one that is learned from.
+    """
+    kept = max(1, round(HELD_OUT * frames))
+    return frames - kept, max(1, kept - 1)
 
 
 def cut(system: ase.Atoms, shots: Dataset, config: Config, tell: Tell) -> tuple[Dataset | None, dict[str, int]]:
