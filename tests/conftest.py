@@ -7,6 +7,7 @@ and no pytest plugin may. pyproject.toml turns warnings into errors; a test that
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 import jaxtyping
@@ -22,6 +23,10 @@ import torch  # noqa: E402
 from ase.build import molecule  # noqa: E402
 
 import heliodor  # noqa: E402
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # a shell that starts the tests in the background hands that down, and nothing could be interrupted
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 torch.set_num_threads(1)
 
