@@ -12,7 +12,8 @@ from jaxtyping import Float
 
 from heliodor.errors import InputError
 from heliodor.fragments.bottom_up import Amon
-from heliodor.fragments.rdkit_graph import quiet, rdkit, read_smiles
+from heliodor.fragments.rdkit_graph import quiet, read_smiles
+from heliodor.prepare.molecules import rdkit
 
 DISTINCT = 0.2
 """Å; conformers count as different above this root mean square distance of all but the hydrogens on carbon."""

@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Bool, Float
 
 from heliodor.errors import InputError
-from heliodor.label.calculator import labelled
 from heliodor.label.label import LabelError, Method
+from heliodor.label.single import labelled
 from heliodor.neighbors import Neighbors
 from heliodor.potential import Potential, evaluate_system
 from heliodor.system import System

@@ -9,23 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from heliodor.errors import InputError, MissingExtraError
+from heliodor.errors import InputError
 from heliodor.fragments.graph import ChemicalGraph
 from heliodor.fragments.resonance import whole_bonds
 from heliodor.fragments.skeleton import Piece
-
-
-def rdkit() -> Any:
-    """``rdkit.Chem``.
-
-    Raises:
-        MissingExtraError: RDKit is not installed.
-    """
-    try:
-        from rdkit import Chem
-    except ImportError:
-        raise MissingExtraError("rdkit", "prepare") from None
-    return Chem
+from heliodor.prepare.molecules import rdkit
 
 
 @contextmanager

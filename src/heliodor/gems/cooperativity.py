@@ -29,8 +29,8 @@ from heliodor.fragments.energy_source import relaxed
 from heliodor.gems.config import Config
 from heliodor.gems.pieces import weights
 from heliodor.gems.together import pool
-from heliodor.label.calculator import labelled
 from heliodor.label.methods import find_method
+from heliodor.label.single import labelled
 from heliodor.potential import Potential
 from heliodor.units import KCAL_PER_MOL
 
