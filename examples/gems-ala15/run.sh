@@ -1,5 +1,5 @@
 #!/bin/sh
-# Ace-Ala15-NMe: a force field from GFN2-xTB of its fragments. About an hour and a half on two cores.
+# Ace-Ala15-NMe: a force field from GFN2-xTB of its fragments. Hours on two cores; not timed as a whole.
 set -eu
 cd "$(dirname "$0")"
 . ../common.sh
