@@ -64,6 +64,8 @@ class Batch:
     dipole: Float[Tensor, "B 3"]
     hirshfeld_ratios: Float[Tensor, "N"]
     charges: Float[Tensor, "N"]
+    node_energies: Float[Tensor, "N"]
+    stress: Float[Tensor, "B 3 3"]
 
     def to(self, device: torch.device | str) -> Batch:
         """On a device."""
@@ -184,6 +186,8 @@ class Lists:
             dipole=real(self.dipole[chosen], total.structures, np.nan),
             hirshfeld_ratios=real(data.hirshfeld_ratios[rows[0]], total.atoms, np.nan),
             charges=real(data.charges[rows[0]], total.atoms, np.nan),
+            node_energies=real(data.node_energies[rows[0]], total.atoms, np.nan),
+            stress=real(data.stress[chosen], total.structures, np.nan),
         )
 
 

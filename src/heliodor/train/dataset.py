@@ -17,8 +17,10 @@ from heliodor.system import read_charge, read_spin
 
 FORMAT = "heliodor-dataset-1"
 
-PER_ATOM = ("numbers", "positions", "forces", "hirshfeld_ratios", "charges")
-PER_STRUCTURE = ("cell", "pbc", "charge", "spin", "energy", "dipole", "kind", "group")
+PER_ATOM = ("numbers", "positions", "forces", "hirshfeld_ratios", "charges", "node_energies")
+PER_STRUCTURE = ("cell", "pbc", "charge", "spin", "energy", "stress", "dipole", "kind", "group", "origin")
+TEXT = ("kind", "group", "origin")
+ADDED = ("node_energies", "stress", "origin")
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +40,11 @@ class Dataset:
         dipole: e·Å, about the origin of the coordinates.
         hirshfeld_ratios: effective over free atomic volume.
         charges: partial charges of the method, e.
+        node_energies: eV, energies of the atoms by a teacher's network, without its physical terms.
+        stress: eV/Å³, of periodic structures; ASE's sign.
         kind: a word for where a structure comes from, such as "bottom-up".
         group: structures that must not be split between training and test, such as conformers of one molecule.
+        origin: where a structure was read from, such as a file's name.
         method: level of theory of all labels; empty without labels.
     """
 
@@ -55,8 +60,11 @@ class Dataset:
     dipole: Float[np.ndarray, "S 3"]
     hirshfeld_ratios: Float[np.ndarray, "N"]
     charges: Float[np.ndarray, "N"]
+    node_energies: Float[np.ndarray, "N"]
+    stress: Float[np.ndarray, "S 3 3"]
     kind: np.ndarray
     group: np.ndarray
+    origin: np.ndarray
     method: str = ""
     notes: dict[str, Any] = field(default_factory=dict)
 
@@ -115,7 +123,7 @@ class Dataset:
                 file.attrs["units"] = "eV, Å, e"
                 for name in ("offsets", *PER_ATOM, *PER_STRUCTURE):
                     values = getattr(self, name)
-                    text = name in ("kind", "group")
+                    text = name in TEXT
                     file.create_dataset(name, data=values.astype(object) if text else values, dtype=_stored(name, text))
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())
@@ -141,11 +149,17 @@ class Dataset:
             with h5py.File(path, "r") as file:
                 if file.attrs.get("format") != FORMAT:
                     raise InputError(f"{path} is not a data set of heliodor (format {FORMAT})")
-                arrays = {name: file[name][()] for name in ("offsets", *PER_ATOM, *PER_STRUCTURE)}
+                # files of earlier versions lack what was added since
+                names = [name for name in ("offsets", *PER_ATOM, *PER_STRUCTURE) if name in file or name not in ADDED]
+                arrays = {name: file[name][()] for name in names}
                 method = str(file.attrs["method"])
         except (OSError, KeyError) as error:
             raise InputError(f"{path} is not a data set of heliodor, or is damaged: {error}") from None
-        for name in ("kind", "group"):
+        atoms, structures = int(arrays["offsets"][-1]), len(arrays["offsets"]) - 1
+        arrays.setdefault("node_energies", np.full(atoms, np.nan))
+        arrays.setdefault("stress", np.full((structures, 3, 3), np.nan))
+        arrays.setdefault("origin", np.full(structures, b"", dtype=object))
+        for name in TEXT:
             arrays[name] = np.array([word.decode() for word in arrays[name]], dtype=object).astype(str)
         for name in ("positions", "forces"):
             arrays[name] = arrays[name].reshape(-1, 3)
@@ -172,7 +186,10 @@ class Dataset:
                 parts.append(np.full((len(frame), *shape), np.nan) if value is None else np.asarray(value, dtype=float))
             return np.concatenate(parts)
 
-        dipoles = [getattr(label, "dipole", None) for label in given]
+        def per_structure(name: str, *shape: int) -> np.ndarray:
+            found = [getattr(label, name, None) for label in given]
+            return np.stack([np.full(shape, np.nan) if v is None else np.asarray(v, dtype=float) for v in found])
+
         return Dataset(
             offsets=offsets,
             numbers=np.concatenate([frame.numbers for frame in frames]).astype(np.int64),
@@ -183,11 +200,14 @@ class Dataset:
             spin=np.array([read_spin(frame) for frame in frames], dtype=np.float64),
             energy=np.array([getattr(label, "energy", np.nan) for label in given], dtype=np.float64),
             forces=per_atom("forces", 3),
-            dipole=np.stack([np.full(3, np.nan) if d is None else np.asarray(d, dtype=float) for d in dipoles]),
+            dipole=per_structure("dipole", 3),
             hirshfeld_ratios=per_atom("hirshfeld_ratios"),
             charges=per_atom("charges"),
+            node_energies=per_atom("node_energies"),
+            stress=per_structure("stress", 3, 3),
             kind=np.array([str(frame.info.get("kind", "")) for frame in frames]),
             group=np.array([str(frame.info.get("group", "")) for frame in frames]),
+            origin=np.array([str(frame.info.get("origin", "")) for frame in frames]),
             method=method,
         )
 

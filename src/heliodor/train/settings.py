@@ -12,6 +12,7 @@ from heliodor.errors import InputError, suggestion
 LOSSES = ("robust", "huber", "mse")
 SCHEDULES = ("cosine", "exponential", "plateau", "constant")
 OPTIMIZERS = ("adamw", "amsgrad")
+PRECISIONS = ("float32", "float64", "tf32", "bf16")
 NOT_OF_THE_RESULT = ("threads", "checkpoint_minutes", "device", "compile")
 """Settings that a run may change when it is resumed."""
 
@@ -33,6 +34,9 @@ class TrainSettings:
         kind_shares: fraction of each kind of structure among what is drawn, such as {"bottom-up": 0.5, "top-down":
             0.5}; empty: as they come.
         optimizer: "amsgrad" (Adam with AMSGrad, decoupled decay) or "adamw".
+        accumulate: batches whose gradients are added up to one step of the optimiser.
+        precision: of the network's arithmetic: "float32", "float64", or on GPUs "tf32" or "bf16" (matrix products
+            alone; sums, geometry and energies stay in float32).
         learning_rate: at the top.
         weight_decay: decoupled, per step and learning rate; not of biases and single numbers.
         warmup_steps: over which the learning rate rises.
@@ -67,6 +71,8 @@ class TrainSettings:
     batch_size: int = 16
     kind_shares: Mapping[str, float] = field(default_factory=dict)
     optimizer: str = "amsgrad"
+    accumulate: int = 1
+    precision: str = "float32"
     learning_rate: float = 1e-3
     weight_decay: float = 1e-3
     warmup_steps: int = 100
@@ -137,6 +143,7 @@ class TrainSettings:
             "loss": LOSSES,
             "schedule": SCHEDULES,
             "optimizer": OPTIMIZERS,
+            "precision": PRECISIONS,
             "energy_per": ("atom", "structure"),
             "compile": ("auto", "yes", "no"),
         }
@@ -146,7 +153,7 @@ class TrainSettings:
                 raise InputError(
                     f"{where}{name} is one of {', '.join(allowed)}, not {value!r}{suggestion(value, allowed)}"
                 )
-        for name in ("learning_rate", "batch_size", "huber_width", "final_rate", "checkpoint_minutes"):
+        for name in ("learning_rate", "batch_size", "accumulate", "huber_width", "final_rate", "checkpoint_minutes"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{where}{name} must be above zero, not {getattr(self, name)}")
         for name in ("weight_decay", "warmup_steps", "clip", "epochs", "stop_after", "validate_every", "threads"):
