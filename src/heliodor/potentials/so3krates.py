@@ -36,9 +36,6 @@ class SO3kratesConfig:
     """Decay of the radial basis, 1/Å: the float32 rounding of 1/(2 Bohr), as trained."""
     average_neighbors: float = 13.168995780096482
     n_elements: int = 119
-    n_attention: int = 0
-    """Channels of queries, keys and filters over all heads; 0 for as many as features, as in SO3LR. Fewer make edges,
-    which outnumber atoms, cheaper."""
 
 
 @dataclass(frozen=True)
@@ -104,25 +101,19 @@ class SO3kratesLayer(nn.Module):
         f, heads, n_degrees = config.n_features, config.n_heads, len(config.degrees)
         if f % heads or f % n_degrees:
             raise ValueError(f"{f} features cannot be divided over {heads} heads and {n_degrees} degrees")
-        a = config.n_attention or f
-        if a % heads or a % n_degrees:
-            raise ValueError(f"{a} attention channels cannot be divided over {heads} heads and {n_degrees} degrees")
-        self.n_features, self.n_heads, self.n_degrees, self.n_attention = f, heads, n_degrees, a
+        self.n_features, self.n_heads, self.n_degrees = f, heads, n_degrees
         self.average_neighbors = config.average_neighbors
-        # a quarter of the width, as in SO3LR, unless that leaves too few to tell the degrees apart
-        s = self.n_angular = f // 4 if a == f else max(a // 4, 16)
-        self.project_x = nn.Parameter(
-            torch.randn(heads, f // heads, 2 * (a // heads) + f // heads) / math.sqrt(f // heads)
-        )
+        s = f // 4
+        self.project_x = nn.Parameter(torch.randn(heads, f // heads, 3 * (f // heads)) / math.sqrt(f // heads))
         self.project_ev = nn.Parameter(
-            torch.randn(n_degrees, f // n_degrees, 2 * (a // n_degrees)) / math.sqrt(f // n_degrees)
+            torch.randn(n_degrees, f // n_degrees, 2 * (f // n_degrees)) / math.sqrt(f // n_degrees)
         )
-        # both branches' filters side by side: [.., 0:A] for x, [.., A:2A] for ev
-        self.radial_hidden = nn.Linear(config.n_basis, 2 * a)
-        self.radial_out = nn.Parameter(torch.randn(2, a, a) / math.sqrt(a))
+        # both branches' filters side by side: [.., 0:F] for x, [.., F:2F] for ev
+        self.radial_hidden = nn.Linear(config.n_basis, 2 * f)
+        self.radial_out = nn.Parameter(torch.randn(2, f, f) / math.sqrt(f))
         self.spherical_hidden = nn.Linear(n_degrees, 2 * s)
-        self.spherical_out = nn.Parameter(torch.randn(2, s, a) / math.sqrt(s))
-        self.filter_bias = nn.Parameter(torch.zeros(2, 1, a))
+        self.spherical_out = nn.Parameter(torch.randn(2, s, f) / math.sqrt(s))
+        self.filter_bias = nn.Parameter(torch.zeros(2, 1, f))
         self.norm_1 = nn.LayerNorm(f, eps=1e-6)
         self.norm_2 = nn.LayerNorm(f, eps=1e-6)
         self.update = Dense(f, f, f)
@@ -138,16 +129,16 @@ class SO3kratesLayer(nn.Module):
         """Σ_m ev_lm² / √(2l+1) for each degree."""
         return ev.square() @ self.contract
 
-    def filters(self, edges: EdgeGeometry, ev: Float[Tensor, "N M"] | None) -> Float[Tensor, "2 E A"]:
-        n_edges, a = edges.basis.shape[0], self.n_attention
+    def filters(self, edges: EdgeGeometry, ev: Float[Tensor, "N M"] | None) -> Float[Tensor, "2 E F"]:
+        n_edges, f = edges.basis.shape[0], self.n_features
         if ev is None:
             angular = self.spherical_hidden.bias.view(2, 1, -1)
             bias = torch.baddbmm(self.filter_bias, silu(angular), self.spherical_out)
         else:
             between = ev.index_select(0, edges.j) - ev.index_select(0, edges.i)
             angular = silu(self.spherical_hidden(self.invariants(between)))
-            bias = torch.baddbmm(self.filter_bias, angular.view(n_edges, 2, self.n_angular).transpose(0, 1), self.spherical_out)
-        radial = silu(self.radial_hidden(edges.basis)).view(n_edges, 2, a).transpose(0, 1)
+            bias = torch.baddbmm(self.filter_bias, angular.view(n_edges, 2, f // 4).transpose(0, 1), self.spherical_out)
+        radial = silu(self.radial_hidden(edges.basis)).view(n_edges, 2, f).transpose(0, 1)
         return torch.baddbmm(bias, radial, self.radial_out)
 
     def forward(
@@ -155,15 +146,14 @@ class SO3kratesLayer(nn.Module):
     ) -> tuple[Float[Tensor, "N F"], Float[Tensor, "N M"]]:
         n, f, heads, degrees = x.shape[0], self.n_features, self.n_heads, self.n_degrees
         filter_x, filter_ev = self.filters(edges, ev).unbind(0)
-        a = self.n_attention
-        q, k, v = _project(x, self.project_x, (a // heads, a // heads, f // heads))
+        q, k, v = _project(x, self.project_x, 3)
         scale = (edges.cutoff / self.average_neighbors).unsqueeze(-1)
 
         alpha = self._attention(q, k, filter_x, edges, heads) * scale
         message = v.index_select(0, edges.send).view(2, -1, heads, f // heads) * alpha.unsqueeze(-1)
         x_update = torch.zeros_like(x).index_add(0, edges.receive, message.view(-1, f))
 
-        q, k = _project(x, self.project_ev, (a // degrees, a // degrees))
+        q, k = _project(x, self.project_ev, 2)
         alpha = self._attention(q, k, filter_ev, edges, degrees) * scale
         geometric = (alpha @ self.repeat).flatten(0, 1) * edges.harmonics
         ev_update = torch.zeros(n, geometric.shape[1], dtype=x.dtype, device=x.device)
@@ -178,11 +168,11 @@ class SO3kratesLayer(nn.Module):
 
     @staticmethod
     def _attention(
-        q: Float[Tensor, "N A"], k: Float[Tensor, "N A"], filters: Float[Tensor, "E A"], edges: EdgeGeometry, heads: int
+        q: Float[Tensor, "N F"], k: Float[Tensor, "N F"], filters: Float[Tensor, "E F"], edges: EdgeGeometry, heads: int
     ) -> Float[Tensor, "2 E H"]:
-        n_edges, a = filters.shape
-        pair = (q.index_select(0, edges.receive) * k.index_select(0, edges.send)).view(2, n_edges, a)
-        return (pair * filters).view(2, n_edges, heads, a // heads).sum(-1)
+        n_edges, f = filters.shape
+        pair = (q.index_select(0, edges.receive) * k.index_select(0, edges.send)).view(2, n_edges, f)
+        return (pair * filters).view(2, n_edges, heads, f // heads).sum(-1)
 
 
 class SO3krates(nn.Module):
@@ -252,8 +242,9 @@ class SO3krates(nn.Module):
         return found
 
 
-def _project(x: Float[Tensor, "N F"], weight: Float[Tensor, "H D DP"], widths: tuple[int, ...]) -> tuple[Tensor, ...]:
-    """Block-diagonal maps: head h of x through weight[h]; one tensor [N, H * width] for each width."""
-    n, heads = x.shape[0], weight.shape[0]
-    out = torch.bmm(x.view(n, heads, weight.shape[1]).transpose(0, 1), weight)
-    return tuple(part.transpose(0, 1).reshape(n, heads * part.shape[-1]) for part in out.split(widths, dim=-1))
+def _project(x: Float[Tensor, "N F"], weight: Float[Tensor, "H D DP"], parts: int) -> tuple[Tensor, ...]:
+    """Block-diagonal maps: head h of x through weight[h]; returns `parts` tensors [N, F]."""
+    n, f = x.shape
+    heads, width, _ = weight.shape
+    out = torch.bmm(x.view(n, heads, width).transpose(0, 1), weight)
+    return out.view(heads, n, parts, width).permute(2, 1, 0, 3).reshape(parts, n, f).unbind(0)
