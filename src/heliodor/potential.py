@@ -107,6 +107,7 @@ class Potential(nn.Module):
         cutoff: Å, of the network's edges.
         has_long_range: whether there are pair terms beyond the network's cutoff.
         long_range_cutoff: Å; None for no cutoff; "auto": none in gas phase, 12 Å in periodic boxes.
+        periodic_long_range_cutoff: Å, what "auto" means in periodic boxes.
         elements: atomic numbers the model was trained on.
         outputs: quantities beyond energy and forces, such as "charges".
         has_energy: False for models of dipoles or polarizabilities alone, which nothing can move by.
@@ -119,6 +120,7 @@ class Potential(nn.Module):
     cutoff: float
     has_long_range: bool = False
     long_range_cutoff: float | str | None = None
+    periodic_long_range_cutoff: float = PERIODIC_LONG_RANGE_CUTOFF
     dispersion_damping_width: float
     elements: tuple[int, ...]
     outputs: frozenset[str] = frozenset()
@@ -172,7 +174,7 @@ class Potential(nn.Module):
         periodic = system.pbc.any(-1)
         if self.long_range_cutoff == "auto":
             infinite = torch.full((system.n_structures,), torch.inf, dtype=system.dtype, device=system.device)
-            return torch.where(periodic, PERIODIC_LONG_RANGE_CUTOFF, infinite)
+            return torch.where(periodic, self.periodic_long_range_cutoff, infinite)
         value = torch.inf if self.long_range_cutoff is None else float(self.long_range_cutoff)
         return torch.full((system.n_structures,), value, dtype=system.dtype, device=system.device)
 

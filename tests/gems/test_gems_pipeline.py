@@ -20,8 +20,8 @@ from heliodor.gems.fit import Fit, fits, split, train_settings
 from heliodor.gems.molecule import read_source
 from heliodor.gems.pipeline import make_force_field, stages
 from heliodor.gems.plan import plan
-from heliodor.gems.stages import read_record
 from heliodor.registry import checkpoint_path, find_model
+from heliodor.stages import read_record
 from heliodor.train.dataset import Dataset, join
 
 pytest.importorskip("openmm")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from heliodor.errors import InputError
-from heliodor.gems.stages import Stage, run_stages
+from heliodor.stages import Stage, run_stages
 
 
 def chain(folder: Path, log: list[str], first: str = "a", shout: bool = False) -> list[Stage]:
@@ -102,7 +102,7 @@ def test_two_pipelines_do_not_share_a_folder(tmp_path):
         run_stages(chain(tmp_path, []), tmp_path)
         return {}
 
-    with pytest.raises(InputError, match="another heliodor gems works"):
+    with pytest.raises(InputError, match="another heliodor works"):
         run_stages([Stage("outer", "calling", (), {}, (), again)], tmp_path)
 
 

@@ -104,7 +104,7 @@ class Stages(ProgressBar):
         self._said = 0.0
 
     def tell(self, stage: str, what: str, done: int, of: int) -> None:
-        """As `heliodor.gems.stages.Tell`."""
+        """As `heliodor.stages.Tell`."""
         if done == of == 1:
             self.line(f"{stage:<12} {what}")
         elif self._live is not None:

@@ -23,9 +23,9 @@ from heliodor.gems import cooperativity, fit, judge, labels, pieces, snapshots, 
 from heliodor.gems.choose import choose
 from heliodor.gems.config import Config
 from heliodor.gems.molecule import Source, build_system, read_source
-from heliodor.gems.stages import Record, Stage, Tell, run_stages
 from heliodor.label.label import LabelError
 from heliodor.label.methods import find_method
+from heliodor.stages import Record, Stage, Tell, run_stages
 from heliodor.train.dataset import Dataset
 from heliodor.units import parse_time
 

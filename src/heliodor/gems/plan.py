@@ -17,9 +17,9 @@ from heliodor.fragments.top_down import top_down
 from heliodor.gems import fit, pieces, snapshots
 from heliodor.gems.config import Config
 from heliodor.gems.molecule import build_system, read_source
-from heliodor.gems.stages import Tell
 from heliodor.label.amounts import format_duration, format_memory
 from heliodor.label.cost import disk, fit_cost, try_some
+from heliodor.stages import Tell
 from heliodor.train.settings import TrainSettings
 from heliodor.units import parse_time
 

@@ -172,6 +172,6 @@ def _alone(folder: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise InputError(
-                f"another heliodor gems works in {folder}: wait for it, or take another --output"
+                f"another heliodor works in {folder}: wait for it, or take another --output"
             ) from None
         yield
