@@ -1,4 +1,4 @@
-"""Choices: frozen dataclasses with a help text for each field, read from YAML with errors that name the misspelt one."""
+"""Choices: frozen dataclasses with a help text per field, read from YAML with errors that name the misspelt one."""
 
 from __future__ import annotations
 

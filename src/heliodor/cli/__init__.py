@@ -18,6 +18,7 @@ from heliodor.cli import (
     analyze,
     binding,
     crystal,
+    distil,
     evaluate,
     fragment,
     gems,
@@ -67,6 +68,7 @@ fragment.register(app)
 select.register(app)
 label.register(app)
 gems.register(app)
+distil.register(app)
 app.add_typer(models.app, name="models")
 
 

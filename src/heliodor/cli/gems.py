@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from heliodor.cli.common import Json, print_json, print_lines
-from heliodor.cli.prepare.common import ProgressBar
+from heliodor.cli.stage_bar import Stages, read_choices
 from heliodor.errors import InputError
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ def gems(
         return
     if molecule is None:
         raise InputError("which molecule? Give a sequence such as AceAla3Nme, a PDB file, or a structure")
-    choices = read_config(_choices(config, change or []))
+    choices = read_config(read_choices(config, change or []))
     folder = output or Path(f"gems-{_stem(molecule)}")
     source = _source(molecule)
     progress = Stages()
@@ -93,56 +92,6 @@ def gems(
         if (folder / name).is_file()
     ]
     print_lines(told, sys.stdout)
-
-
-class Stages(ProgressBar):
-    """One line for each stage that is done, and a bar for the one at work."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._begun = time.perf_counter()
-        self._said = 0.0
-
-    def tell(self, stage: str, what: str, done: int, of: int) -> None:
-        """As `heliodor.stages.Tell`."""
-        if done == of == 1:
-            self.line(f"{stage:<12} {what}")
-        elif self._live is not None:
-            self(f"{stage}: {what}"[:90], done / of if of else 0.0)
-        elif done == of == 0 or time.perf_counter() - self._said > 20.0:
-            self._said = time.perf_counter()
-            share = f" ({100 * done // of} %)" if of else ""
-            print(f"{stage}: {what}{share} ...", file=sys.stderr, flush=True)
-
-    def line(self, text: str) -> None:
-        """Something that stays on the screen."""
-        if self._live is not None:
-            self._live.console.print(text, highlight=False, markup=False)
-        else:
-            print(text, file=sys.stderr, flush=True)
-
-
-def _choices(path: Path | None, changes: list[str]) -> dict[str, Any]:
-    import yaml
-
-    from heliodor.cli.yaml import read_yaml
-
-    values: dict[str, Any] = {} if path is None else read_yaml(path, dict)
-    for change in changes:
-        name, equals, text = change.partition("=")
-        if not equals or not name:
-            raise InputError(f"--set wants NAME=VALUE such as label.method=gfn2, not {change!r}")
-        place = values
-        *rooms, last = name.strip().split(".")
-        for room in rooms:
-            place = place.setdefault(room, {})
-            if not isinstance(place, dict):
-                raise InputError(f"--set {name}: {room} holds no further names")
-        try:
-            place[last] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise InputError(f"--set {name}: {text!r} is not a value") from None
-    return values
 
 
 def _source(molecule: str) -> str | Path | ase.Atoms:

@@ -29,8 +29,8 @@ class Taught:
     """Labels of the structures that were kept.
 
     Attributes:
-        dataset: with energies (eV), forces, dipoles, Hirshfeld ratios, charges and the network's atomic energies, as far
-            as the teacher has them; dipoles of molecules only.
+        dataset: with energies (eV), forces, dipoles, Hirshfeld ratios, charges and the atomic energies of the network,
+            as far as the teacher has them; dipoles of molecules only.
         left_out: how many structures were left out, by reason.
     """
 
@@ -146,5 +146,3 @@ def check_teacher(teacher: Potential, elements: Sequence[int] = ()) -> None:
     outside = [chemical_symbols[z] for z in elements if z not in teacher.elements]
     if outside:
         raise InputError(f"{teacher.name} does not know {', '.join(outside)}: it cannot teach structures with these")
-
-

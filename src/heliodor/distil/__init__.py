@@ -1,0 +1,1 @@
+"""Teaching a small model what a large one knows: structures, labels, training."""

@@ -1,0 +1,107 @@
+"""The structures and the teacher's labels on disk, piece by piece: a kill loses one piece at most."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from heliodor.distil.config import StructureChoices
+from heliodor.distil.teach import teach
+from heliodor.dynamics.files.storage import write_durably
+from heliodor.errors import InputError
+from heliodor.potential import Potential
+from heliodor.train.dataset import Dataset, join
+
+PIECE = 1000
+"""Structures labelled at a time."""
+
+Say = Callable[[str, int, int], None]
+
+
+def label_pieces(
+    teacher: Potential, structures: Dataset, folder: Path, choices: StructureChoices, name: str, say: Say
+) -> tuple[Dataset, dict[str, int]]:
+    """Labels of all structures; pieces that an earlier, killed call finished are read instead.
+
+    Args:
+        folder: of the pieces; it belongs to one set of structures, one teacher and one set of choices.
+        name: of the level of theory.
+
+    Returns:
+        The labelled structures, and how many were left out, by reason.
+
+    Raises:
+        InputError: no structure is left.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    before = teacher.periodic_long_range_cutoff
+    teacher.periodic_long_range_cutoff = choices.periodic_cutoff
+    try:
+        pieces = []
+        for number, begin in enumerate(range(0, len(structures), PIECE)):
+            chunk = structures.take(range(begin, min(begin + PIECE, len(structures))))
+            pieces.append(_piece(teacher, chunk, folder / f"{number:05d}", choices, name))
+            say("structures labelled", min(begin + PIECE, len(structures)), len(structures))
+    finally:
+        teacher.periodic_long_range_cutoff = before
+    left_out: dict[str, int] = {}
+    for _, counts in pieces:
+        for why, count in counts.items():
+            left_out[why] = left_out.get(why, 0) + count
+    kept = [part for part, _ in pieces if part is not None]
+    if not kept:
+        words = ", ".join(f"{number} {why}" for why, number in left_out.items())
+        raise InputError(f"{teacher.name} has no use for any of the {len(structures)} structures ({words})")
+    return join(kept), left_out
+
+
+def _piece(
+    teacher: Potential, chunk: Dataset, stem: Path, choices: StructureChoices, name: str
+) -> tuple[Dataset | None, dict[str, int]]:
+    file, notes = stem.with_suffix(".h5"), stem.with_suffix(".json")
+    if notes.exists():
+        counts = json.loads(notes.read_text())
+        return (Dataset.read(file) if file.exists() else None), counts
+    try:
+        taught = teach(teacher, chunk, name=name, max_force=choices.max_force)
+        taught.dataset.write(file)
+        found, counts = taught.dataset, taught.left_out
+    except InputError:
+        # a piece may be all of one unusable kind
+        found, counts = None, {"of no use to the teacher": len(chunk)}
+    write_durably(notes, json.dumps(counts).encode())
+    return found, counts
+
+
+def split_groups(data: Dataset, choices: StructureChoices, seed: int) -> tuple[Dataset, Dataset, Dataset]:
+    """Training, validation and test sets of each kind, whole groups of it.
+
+    Raises:
+        InputError: a set would be empty.
+    """
+    random = np.random.default_rng([seed, 5])
+    part = np.zeros(len(data), dtype=np.int64)
+    # an empty group says nothing: such structures stand alone
+    group = np.array([g or f"alone {k}" for k, g in enumerate(data.group)])
+    for kind in np.unique(data.kind):
+        mine = np.flatnonzero(data.kind == kind)
+        names, inverse, sizes = np.unique(group[mine], return_inverse=True, return_counts=True)
+        room = {1: choices.validation * len(mine), 2: choices.test * len(mine)}
+        for k in random.permutation(len(names)):
+            for which in (2, 1):
+                # rounding up: every kind that has several groups is represented
+                if room[which] > 0 and (sizes[k] <= room[which] or sizes[k] <= 0.2 * len(mine)):
+                    part[mine[inverse == k]] = which
+                    room[which] -= sizes[k]
+                    break
+    sets = [np.flatnonzero(part == which) for which in range(3)]
+    for words, chosen in zip(("training", "validation", "test"), sets, strict=True):
+        if not len(chosen):
+            raise InputError(
+                f"the {words} set would be empty: {len(data)} structures in {len(np.unique(group))} groups are too few"
+            )
+    training, validation, test = (data.take(chosen) for chosen in sets)
+    return training, validation, test
