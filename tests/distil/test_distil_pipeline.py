@@ -43,7 +43,7 @@ def made(tmp_path_factory):
 
 def test_stages_and_what_they_leave(made):
     folder, records = made
-    assert list(records) == ["structures", "labels", "split", "active", "train", "judge"]
+    assert list(records) == ["structures", "labels", "split", "active", "begin", "train", "judge"]
     sets = [Dataset.read(folder / "out" / name) for name in ("training.h5", "validation.h5", "test.h5")]
     groups = [set(part.group) for part in sets]
     assert not groups[0] & groups[1] and not groups[0] & groups[2] and not groups[1] & groups[2]
@@ -58,9 +58,8 @@ def test_the_student_is_what_was_judged(made):
     folder, _ = made
     test = Dataset.read(folder / "out" / "test.h5")
     student = heliodor.load(str(folder / "out" / "student.safetensors"), dtype="float64")
-    wrong = []
-    for k in range(len(test)):
-        wrong.append(np.asarray(heliodor.evaluate(student, test.atoms(k)).forces) - test.forces[test.span(k)])
+    answers = [np.asarray(heliodor.evaluate(student, test.atoms(k)).forces) for k in range(len(test))]
+    wrong = [answer - test.forces[test.span(k)] for k, answer in enumerate(answers)]
     rmse = float(np.sqrt(np.square(np.concatenate(wrong)).mean()))
     judgement = json.loads((folder / "out" / "judgement.json").read_text())
     assert judgement["errors"]["all"]["forces"]["rmse"] == pytest.approx(rmse, rel=1e-3)

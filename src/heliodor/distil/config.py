@@ -57,8 +57,9 @@ class DistilChoices:
     student: StudentChoices = field(default_factory=StudentChoices, metadata={"help": "The model that learns."})
     structures: StructureChoices = field(default_factory=StructureChoices, metadata={"help": "What is asked."})
     features: int = option(
-        0, "Match so many principal components of the teacher's last features too; 0 for none. Worth most early on."
+        0, "Before the training, match so many principal components of the teacher's last features; 0 for none."
     )
+    features_epochs: float = option(2.0, "Passes over the structures for that.")
     active: ActiveChoices = field(default_factory=ActiveChoices, metadata={"help": "Active selection."})
     train: Mapping[str, Any] = option(
         {"time": "30 min"}, "How, such as {time: 2 h}; see heliodor.train.settings.TrainSettings."
@@ -77,13 +78,11 @@ def read_distil_choices(values: Mapping[str, Any]) -> DistilChoices:
         if not 0.0 < share < 0.5:
             raise InputError(f"{name} is a share above 0 and below 0.5, not {share:g}")
     if not 0.0 < a.begin < 1.0 or a.take < 1 or a.members < 2 or a.rounds < 0:
-        raise InputError(
-            "active: begin lies between 0 and 1, take is 1 or more, members 2 or more, rounds 0 or more"
-        )
+        raise InputError("active: begin lies between 0 and 1, take is 1 or more, members 2 or more, rounds 0 or more")
     if s.periodic_cutoff < 4.5 or s.max_force <= 0:
         raise InputError("structures: periodic_cutoff is at least 4.5 Å and max_force above zero")
-    if choices.features < 0:
-        raise InputError(f"features is a number of components, not {choices.features}")
+    if choices.features < 0 or not choices.features_epochs > 0:
+        raise InputError("features is a number of components from 0 on, features_epochs above zero")
     return choices
 
 

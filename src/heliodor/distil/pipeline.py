@@ -19,13 +19,16 @@ from heliodor.api import load
 from heliodor.checkpoint import load_checkpoint, save_checkpoint
 from heliodor.distil.active import choose_by_disagreement, disagreement
 from heliodor.distil.config import DistilChoices
+from heliodor.distil.features import match_features
 from heliodor.distil.judge import judge
 from heliodor.distil.labels import label_pieces, split_groups
-from heliodor.distil.student import new_student
+from heliodor.distil.structures.recipe import Recipe, find_recipe
+from heliodor.distil.student import new_student, share_physics
 from heliodor.distil.teach import check_teacher
 from heliodor.dynamics.files.storage import write_durably
-from heliodor.errors import InputError
+from heliodor.errors import InputError, suggestion
 from heliodor.potential import Potential
+from heliodor.potentials.so3lr import SO3LR
 from heliodor.stages import Record, Stage, Tell, run_stages
 from heliodor.train.curves import plot_parity
 from heliodor.train.dataset import Dataset, open_dataset
@@ -51,13 +54,13 @@ def distil(
 ) -> dict[str, Record]:
     """Train a student on what a teacher says.
 
-    The folder holds `student.safetensors`, `judgement.json`, `parity.png`, the training's folder, the structures and the
-    three sets. Give the same call again to go on after a kill.
+    The folder holds `student.safetensors`, `judgement.json`, `parity.png`, the structures, the three sets and the
+    training's own folder. Give the same call again to go on after a kill.
 
     Args:
         teacher: a name or file, as `heliodor.load` takes.
         structures: a data set's file of unlabelled structures (labels in it are not used), or "generated".
-        until: the stage to stop after: structures, labels, split, active, train or judge.
+        until: the stage to stop after: structures, labels, split, active, begin, train or judge.
 
     Raises:
         InputError: choices, teacher or structures that cannot be used.
@@ -80,12 +83,15 @@ def _stages(
 ) -> list[Stage]:
     s, seed = choices.structures, choices.seed
     plain = dataclasses.asdict(choices)
-    made = {"from": "generated", "recipe": s.recipe, "seed": seed}
-    if str(source) != GENERATED:
+    made: dict[str, Any]
+    if str(source) == GENERATED:
+        made = {"from": "generated", "recipe": dataclasses.asdict(_recipe(choices)), "seed": seed}
+    else:
         made = {"from": str(source), "file": _stamp(Path(source))}
     asked = {"teacher": name, "weights": _weights(teacher), "max_force": s.max_force, "cutoff": s.periodic_cutoff}
     shares = {"validation": s.validation, "test": s.test, "seed": seed}
-    learner = {"student": plain["student"], "features": choices.features, "seed": seed}
+    learner = {"student": plain["student"], "seed": seed}
+    hint = {"features": choices.features, "epochs": choices.features_epochs}
     training = {**learner, "train": settings.to_dict()}
     return [
         Stage(
@@ -106,7 +112,17 @@ def _stages(
             *(("chosen.h5",), partial(_active, teacher, choices, settings, folder)),
         ),
         Stage(
-            *("train", "training of the student", ("active", "split"), training, ("student.safetensors",)),
+            *(
+                "begin",
+                "the student to begin with",
+                ("active",),
+                {**learner, **hint, **asked},
+                ("beginning.safetensors",),
+            ),
+            partial(_begin, teacher, choices, folder),
+        ),
+        Stage(
+            *("train", "training of the student", ("begin", "active", "split"), training, ("student.safetensors",)),
             partial(_train, teacher, name, choices, settings, folder),
         ),
         Stage(
@@ -118,15 +134,27 @@ def _stages(
 
 def _structures(source: str | Path, choices: DistilChoices, folder: Path, say: Say) -> Mapping[str, Any]:
     if str(source) == GENERATED:
-        from heliodor.distil.structures import recipe_of, write_structures
+        from heliodor.distil.structures import read_structures, write_structures
 
-        recipe = recipe_of(choices.structures.recipe)
+        recipe = _recipe(choices)
         shards = folder / "structures" / _digest([str(recipe), choices.seed])
-        data = write_structures(recipe, shards, choices.seed, say)
+        write_structures(recipe, shards, choices.seed, lambda done, of: say("structures made", done, of))
+        data = read_structures(shards)
     else:
         data = open_dataset(source)
     data.write(folder / "structures.h5")
     return {"structures": len(data), "atoms": len(data.numbers), "kinds": len(np.unique(data.kind))}
+
+
+def _recipe(choices: DistilChoices) -> Recipe:
+    wanted = choices.structures.recipe
+    if isinstance(wanted, str):
+        return find_recipe(wanted)
+    names = [f.name for f in dataclasses.fields(Recipe)]
+    for name in wanted:
+        if name not in names:
+            raise InputError(f"structures.recipe: there is no family {name!r}{suggestion(name, names)}")
+    return Recipe(**wanted)
 
 
 def _label(teacher: Potential, name: str, choices: DistilChoices, folder: Path, say: Say) -> Mapping[str, Any]:
@@ -177,11 +205,28 @@ def _active(
     return {"structures": len(chosen), "of": len(data), "median_spread": [round(m, 4) for m in medians]}
 
 
+def _begin(teacher: Potential, choices: DistilChoices, folder: Path, say: Say) -> Mapping[str, Any]:
+    data = Dataset.read(folder / "chosen.h5")
+    student = new_student(choices.student, teacher, data, choices.seed)
+    facts: dict[str, Any] = {"parameters": sum(p.numel() for p in student.parameters())}
+    if choices.features:
+        hint = match_features(
+            *(student, teacher, data, choices.features, choices.features_epochs),
+            seed=choices.seed,
+            say=lambda done, of: say("matching the teacher's features", done, of),
+        )
+        facts |= {"features_explained": round(hint.explained, 4), "of_their_variance": round(hint.share, 4)}
+    save_checkpoint(student, folder / "beginning.safetensors", student.card)
+    return facts
+
+
 def _train(
     teacher: Potential, name: str, choices: DistilChoices, settings: TrainSettings, folder: Path, say: Say
 ) -> Mapping[str, Any]:
     data, watched = Dataset.read(folder / "chosen.h5"), Dataset.read(folder / "validation.h5")
-    student = new_student(choices.student, teacher, data, choices.seed)
+    student = load_checkpoint(folder / "beginning.safetensors").double()
+    if choices.student.physics and isinstance(student, SO3LR) and isinstance(teacher, SO3LR):
+        share_physics(student, teacher)
     result = _fit(student, data, watched, folder / "training", settings, say)
     card = {
         **result.model.card,
