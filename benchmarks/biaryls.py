@@ -2,10 +2,9 @@
 
     python benchmarks/biaryls.py FOLDER [--models so3lr,heliodor-mini] [--output biaryls] [--minutes 15]
 
-FOLDER holds OpenFF_Rowley_Biaryl_v1-0.sdf (github.com/Boehringer-Ingelheim/TorsionProfiler, biaryl_set: geometries,
-mapped atoms of the torsion, reference profiles in hartree). The CCSD(T) barriers of Lahey, Thien Phuc & Rowley, J.
-Chem. Inf. Model. 60, 6258 (2020), are not in it. The molecules have no stereocentres, so E(-x) = E(x): 0 to 180 degrees
-are driven, both ways, and mirrored. What is done is kept: the same command goes on, also in the middle of a molecule.
+FOLDER holds OpenFF_Rowley_Biaryl_v1-0.sdf; what it is and how profiles are made: heliodor/bench/torsions.py, of which
+`heliodor bench accuracy --sets biaryls` gives the barriers. What is done is kept: the same command goes on, also in
+the middle of a molecule.
 
 Barrier: highest above lowest point of the interpolated profile. Tops: maxima of the reference against the profile's
 nearest one, each above its own lowest point.
@@ -14,96 +13,44 @@ nearest one, each above its own lowest point.
 from __future__ import annotations
 
 import argparse
-import ast
 import json
 import time
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ase
 import numpy as np
 import torch
 
 import heliodor
+from heliodor.bench.torsions import FILE, Biaryl, against_reference, drive, read_biaryls
 from heliodor.errors import HeliodorError
 from heliodor.potential import ModelWarning
-from heliodor.scan import Axis, Profile, compare, torsion_scan
-from heliodor.scan.profile import profile_of_points
-from heliodor.units import HARTREE, KCAL_PER_MOL
+from heliodor.scan import Axis
+from heliodor.units import KCAL_PER_MOL
 
 
-@dataclass(frozen=True)
-class Biaryl:
-    """One molecule; the reference profile in eV."""
-
-    name: str
-    smiles: str
-    atoms: ase.Atoms
-    dihedral: tuple[int, ...]
-    reference: Profile
-
-
-def read_biaryls(path: Path) -> list[Biaryl]:
-    """All molecules of the SDF file; the torsion is that of the atoms mapped 1 to 4."""
-    found = []
-    for number, text in enumerate(path.read_text().split("$$$$\n")):
-        if not text.strip():
-            continue
-        lines = text.splitlines()
-        count = int(lines[3][:3])
-        rows = lines[4 : 4 + count]
-        positions = [[float(row[k : k + 10]) for k in (0, 10, 20)] for row in rows]
-        atoms = ase.Atoms([row[31:34].strip() for row in rows], positions)
-        charges = [line.split()[4::2] for line in lines if line.startswith("M  CHG")]
-        atoms.info["charge"] = sum(int(q) for line in charges for q in line)
-        mapped = {int(row[60:63]): k for k, row in enumerate(rows) if int(row[60:63])}
-        tags = {
-            line.split("<")[1].split(">")[0]: lines[k + 1] for k, line in enumerate(lines) if line.startswith(">  <")
-        }
-        angles = np.array(ast.literal_eval(tags["Angles_QCArchive"]), dtype=float)
-        energies = np.array(ast.literal_eval(tags["Energy_QCArchive"])) * HARTREE
-        reference = profile_of_points((angles + 180.0) % 360.0 - 180.0, energies - energies.min())
-        dihedral = tuple(mapped[k] for k in (1, 2, 3, 4))
-        found.append(Biaryl(f"{number:02d}", tags["SMILES_QCArchive"], atoms, dihedral, reference))
-    return found
-
-
-def drive(one: Biaryl, model: str, step: float, record: Path, deadline: float) -> dict[str, Any] | None:
+def profile_row(one: Biaryl, model: str, step: float, record: Path, deadline: float) -> dict[str, Any] | None:
     """The profile of a molecule and how far it is from the reference, kcal/mol; None if time ran out."""
     potential = heliodor.load(model, device="cpu", dtype="float64")
     begun = time.monotonic()
-    axes = Axis.over(0.0, 180.0, step)
     row: dict[str, Any] = {"molecule": one.name, "smiles": one.smiles, "atoms": len(one.atoms), "model": model}
     try:
-        scan = torsion_scan(
-            one.atoms,
-            potential,
-            [one.dihedral],
-            axes=axes,
-            record=record,
-            restart=True,
-            stop=lambda: time.monotonic() > deadline,
-        )
+        scan = drive(one, potential, step, record, lambda: time.monotonic() > deadline)
     except HeliodorError as error:
         return row | {"failed": str(error)}
     if not scan.complete:
         return None
     if scan.missing:
         return row | {"failed": f"no structure at {scan.missing}"}
-    inner = slice(1, -1)
-    profile = profile_of_points(
-        np.append(axes.angles, -axes.angles[inner]), np.append(scan.relative, scan.relative[inner])
-    )
-    found = compare(profile, one.reference)
+    found = against_reference(one, scan, step)
     return row | {
         "barrier": found.height / KCAL_PER_MOL,
         "reference_barrier": found.reference_height / KCAL_PER_MOL,
         "barrier_error": found.error / KCAL_PER_MOL,
         "profile_rmsd": found.rmsd / KCAL_PER_MOL,
         "tops": [[angle, *(e / KCAL_PER_MOL for e in heights)] for angle, *heights in found.tops],
-        "angles": axes.angles.tolist(),
+        "angles": Axis.over(0.0, 180.0, step).angles.tolist(),
         "energies": (scan.relative / KCAL_PER_MOL).round(4).tolist(),
         "relaxations": len(scan.relaxations),
         "failed_relaxations": len(scan.failures),
@@ -169,7 +116,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     warnings.simplefilter("ignore", ModelWarning)
-    molecules = read_biaryls(args.folder / "OpenFF_Rowley_Biaryl_v1-0.sdf")
+    molecules = read_biaryls(args.folder / FILE)
     args.output.mkdir(exist_ok=True)
     result = args.output / "biaryls.json"
     rows: list[dict[str, Any]] = json.loads(result.read_text()) if result.exists() else []
@@ -180,7 +127,7 @@ def main() -> None:
             if (one.name, model) in known or time.monotonic() > deadline:
                 continue
             record = args.output / f"{one.name}_{Path(model).stem}_{args.step:g}.xyz"
-            row = drive(one, model, args.step, record, deadline)
+            row = profile_row(one, model, args.step, record, deadline)
             if row is None:
                 continue
             rows.append(row)

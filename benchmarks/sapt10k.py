@@ -10,33 +10,16 @@ of SO3LR: 0.90 kcal/mol.
 from __future__ import annotations
 
 import argparse
-import gzip
-import io
 import warnings
 from pathlib import Path
 
 import ase
 import numpy as np
-from ase.io import iread
 
 import heliodor
+from heliodor.bench.sapt10k import read_dimers
 from heliodor.potential import ModelWarning
 from heliodor.units import KCAL_PER_MOL
-
-APART = 5000.0
-"""Å; a structure wider than this is the separated copy of a dimer."""
-
-
-def read_dimers(path: Path) -> tuple[list[ase.Atoms], list[np.ndarray]]:
-    """Dimers and the fragment of each atom."""
-    content = gzip.decompress(path.read_bytes()).decode() if path.suffix == ".gz" else path.read_text()
-    frames = list(iread(io.StringIO(content), ":", format="extxyz"))
-    near = [atoms for atoms in frames if np.ptp(atoms.positions, axis=0).max() < APART]
-    far = [atoms for atoms in frames if np.ptp(atoms.positions, axis=0).max() >= APART]
-    if far:
-        moved = [np.abs(b.positions - a.positions).max(axis=1) > 0.5 * APART for a, b in zip(near, far, strict=True)]
-        return near, [m.astype(int) for m in moved]
-    return near, [atoms.arrays["fragment"] for atoms in near]
 
 
 def part(atoms: ase.Atoms, mask: np.ndarray, charge: float) -> ase.Atoms:

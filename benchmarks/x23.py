@@ -2,11 +2,9 @@
 
     python benchmarks/x23.py shared/data/x23 heliodor-mini so3lr [--relax] [--output docs/figures]
 
-The folder holds `x23_crystals_b86bpbe-xdm.xyz`, `x23_molecules_gas.xyz` and `x23_reference.json` (kcal/mol per
-molecule, positive: bound), made of github.com/aoterodelaroza/refdata. "reference" rows are single points on crystals
-and molecules as optimized with B86bPBE-XDM; "relaxed" rows start there and relax both with the model, cell included.
-The gas-phase conformer is that of the reference in either case. Rows already in the output's x23.json are kept: delete
-the file, or a row, to have it computed again.
+What the folder holds and how energies are taken: heliodor/bench/crystals.py. "reference" rows are single points,
+"relaxed" rows relax crystals and molecules with the model; `heliodor bench accuracy --sets x23` does the former. Rows
+already in the output's x23.json are kept: delete the file, or a row, to have it computed again.
 """
 
 from __future__ import annotations
@@ -18,45 +16,35 @@ import time
 from pathlib import Path
 from typing import Any
 
-import ase.io
 import numpy as np
 import torch
 
 import heliodor
-from heliodor.crystal import lattice_energy
+from heliodor.bench.crystals import CUTOFF, Crystal, compute, energy_of, read_crystals
 from heliodor.errors import HeliodorError
-from heliodor.units import KCAL_PER_MOL
-
-FMAX, SMAX, STEPS = 0.01, 0.01, 1500
-"""eV/Å, GPa, steps."""
 
 
-def row(potential: heliodor.Potential, crystal: ase.Atoms, molecule: ase.Atoms, entry: dict[str, Any], relax: str):
+def row(potential: heliodor.Potential, one: Crystal, relax: str) -> dict[str, Any]:
     """One line of the table; a refusal in words where the model cannot take the crystal."""
     start = time.time()
 
     def progress(what: str, step: int, energy: float, largest: float) -> None:
         if sys.stderr.isatty():
-            print(f"\r\033[K{entry['name']}: {what} step {step}, {largest:.3f} eV/Å", end="", file=sys.stderr)
+            print(f"\r\033[K{one.name}: {what} step {step}, {largest:.3f} eV/Å", end="", file=sys.stderr)
 
     try:
-        found = lattice_energy(
-            potential, crystal, relax=relax, molecules=[molecule], fmax=FMAX, smax=SMAX, max_steps=STEPS,
-            progress=progress,
-        )  # fmt: skip
+        found = compute(potential, one, relax, progress)
     except HeliodorError as error:
         return {"refused": str(error)}
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr)
-    assert found.units == entry["Z"], entry["name"]
-    without = found.energy_without_cutoff
     return {
-        "reference": -entry["E_latt_X23b_kcal_per_mol"],
+        "reference": one.reference,
         "at_cutoff": found.kcal_per_mol,
-        "energy": found.kcal_per_mol if without is None else without / KCAL_PER_MOL,
+        "energy": energy_of(found),
         "long_range_cutoff_A": found.long_range_cutoff,
         "volume_per_molecule_A3": found.final.get_volume() / found.units,
-        "volume_experiment_A3": entry["V_expt_A3_per_molecule"],
+        "volume_experiment_A3": one.volume,
         "volume_change_percent": found.volume_change,
         "rmsd20_A": found.rmsd20,
         "converged": found.converged,
@@ -130,14 +118,12 @@ def main() -> None:
     parser.add_argument("models", nargs="+")
     parser.add_argument("--relax", action="store_true", help="relaxed crystals too")
     parser.add_argument("--dtype", default="float64")
-    parser.add_argument("--cutoff", type=float, default=12.0, help="Å, long-range, for models that have one")
+    parser.add_argument("--cutoff", type=float, default=CUTOFF, help="Å, long-range, for models that have one")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, default=Path("."))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    entries = json.loads((options.folder / "x23_reference.json").read_text())["entries"]
-    crystals = {a.info["name"]: a for a in ase.io.read(options.folder / "x23_crystals_b86bpbe-xdm.xyz", ":")}
-    molecules = {a.info["name"]: a for a in ase.io.read(options.folder / "x23_molecules_gas.xyz", ":")}
+    crystals = read_crystals(options.folder)
     kept = options.output / "x23.json"
     results: dict[str, dict[str, Any]] = json.loads(kept.read_text()) if kept.exists() else {}
     for relax in ("none", "cell") if options.relax else ("none",):
@@ -146,20 +132,19 @@ def main() -> None:
             if potential.has_long_range:
                 potential.long_range_cutoff = options.cutoff
             rows = results.setdefault(f"{model}, {'relaxed' if relax == 'cell' else 'reference'}", {})
-            # small ones first: a run that is cut short has most of the table
-            for entry in sorted(entries, key=lambda e: len(crystals[e["name"]])):
-                if entry["name"] in rows:
+            for one in crystals:
+                if one.name in rows:
                     continue
-                r = row(potential, crystals[entry["name"]], molecules[entry["molecule"]], entry, relax)
-                rows[entry["name"]] = r
+                r = row(potential, one, relax)
+                rows[one.name] = r
                 # a name of its own until it is whole: an interrupted run resumes from the last complete file
                 part = kept.with_suffix(".part")
                 part.write_text(json.dumps(results, indent=1, ensure_ascii=False))
                 part.replace(kept)
                 told = r.get("refused") or f"{r['energy']:8.2f} kcal/mol, X23b {r['reference']:.2f}"
                 extra = "" if "refused" in r else f"; volume {r['volume_change_percent']:+.1f} %, {r['seconds']:.0f} s"
-                print(f"{model} {relax} {entry['name']}: {told}{extra} {r.get('notes') or ''}", flush=True)
-    names = [entry["name"] for entry in entries]
+                print(f"{model} {relax} {one.name}: {told}{extra} {r.get('notes') or ''}", flush=True)
+    names = sorted(one.name for one in crystals)
     shown = {run: rows for run, rows in results.items() if rows}
     print("\n" + table(shown, names))
     plot(shown, names, options.output / "x23.png")

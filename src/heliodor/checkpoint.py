@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from heliodor.errors import CheckpointError
-from heliodor.potential import Potential
+from heliodor.potential import ModelWarning, Potential
+from heliodor.uncertainty import ForceError, ForceErrorConfig, weights_digest
 
 FORMAT = "heliodor-checkpoint-1"
 MAX_HEADER = 4 * 2**20
@@ -48,6 +50,9 @@ def architectures() -> dict[str, tuple[type[Potential], Any]]:
 def save_checkpoint(potential: Potential, path: str | Path, card: dict[str, Any] | None = None) -> None:
     """Write a potential: to a temporary name first, then renamed, so that a killed writer harms nothing.
 
+    An `uncertainty` goes with it, unless the weights have changed since it was fitted: then it is left out, with a
+    warning.
+
     Args:
         card: what a reader should know: name, licence, citation, origin, how it was made, errors.
     """
@@ -61,8 +66,21 @@ def save_checkpoint(potential: Potential, path: str | Path, card: dict[str, Any]
         "config": potential.config.to_dict(),  # type: ignore[union-attr, operator]
         "card": {"name": potential.name, **(card or {})},
     }
+    uncertainty = potential.uncertainty
+    if uncertainty is not None and uncertainty.config.weights != weights_digest(potential):
+        warnings.warn(
+            f"{path}: written without the uncertainty of forces, which belongs to other weights of {potential.name}: "
+            "fit it again",
+            ModelWarning,
+            stacklevel=2,
+        )
+        uncertainty = None
+    if uncertainty is not None:
+        header["uncertainty"] = uncertainty.config.to_dict()
     tensors: dict[str, Tensor] = {}
     for key, value in potential.state_dict().items():
+        if uncertainty is None and key.startswith("uncertainty."):
+            continue
         value = value.detach().cpu().contiguous()
         if value.is_floating_point() and torch.equal(value.float().to(value.dtype), value):
             value = value.float()
@@ -130,6 +148,8 @@ def load_checkpoint(path: str | Path, expected_sha256: str | None = None) -> Pot
     cls, config_class = known[name]
     try:
         potential = cls(config_class.from_dict(header["config"])).double()  # type: ignore[call-arg]
+        if header.get("uncertainty") is not None:
+            potential.uncertainty = ForceError(ForceErrorConfig.from_dict(header["uncertainty"])).double()
         stored = load_bytes(content)
         intact = _digest(stored) == header["tensors_sha256"]
         potential.load_state_dict({k: v.double() if v.is_floating_point() else v for k, v in stored.items()})
@@ -137,7 +157,8 @@ def load_checkpoint(path: str | Path, expected_sha256: str | None = None) -> Pot
         raise CheckpointError(f"{path} is damaged or does not fit its own description: {error}") from error
     if not intact:
         raise CheckpointError(f"{path} is damaged: its numbers do not match their own SHA-256")
-    if not all(bool(p.isfinite().all()) for p in potential.parameters()):
+    told = potential.uncertainty
+    if not all(bool(p.isfinite().all()) for p in (*potential.parameters(), *(told.buffers() if told else ()))):
         raise CheckpointError(f"{path} holds parameters that are not finite")
     potential.card = header.get("card", {})
     potential.name = str(potential.card.get("name", path.stem))

@@ -12,10 +12,12 @@ from ase.data import chemical_symbols
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from heliodor.doubt import Doubt
 from heliodor.errors import InputError, ModelError
 from heliodor.neighbors import Neighbors, find_neighbors
 from heliodor.spread import Spread, join_spreads
 from heliodor.system import System
+from heliodor.uncertainty import ForceError
 
 CLASH = 0.05
 """Å; two atoms closer than this are on one spot: bad input, not physics."""
@@ -38,6 +40,7 @@ class Terms:
         hirshfeld_ratios: effective over free atomic volume (models that have them).
         dipoles: e·Å, in addition to those of the charges (models that have them).
         polarizabilities: e²Å²/eV (models that have them).
+        force_error: eV/Å, half-width of the interval of |ΔF| (models with an `uncertainty`).
     """
 
     energies: dict[str, Float[Tensor, "N"]]
@@ -45,6 +48,7 @@ class Terms:
     hirshfeld_ratios: Float[Tensor, "N"] | None = None
     dipoles: Float[Tensor, "N 3"] | None = None
     polarizabilities: Float[Tensor, "N 3 3"] | None = None
+    force_error: Float[Tensor, "N"] | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,8 @@ class Prediction:
             something.
         polarizability: [B, 3, 3] e²Å²/eV, symmetric; times `heliodor.units.POLARIZABILITY_VOLUME` in Å³. Of periodic
             structures that of one cell, as far as the model sees it.
+        force_error: [N] eV/Å: the force on an atom is off by less than this, |ΔF| as a vector, in the share of atoms
+            that ``potential.uncertainty.level`` states. None where the model has no uncertainty.
     """
 
     energy: Float[Tensor, "B"]
@@ -78,6 +84,7 @@ class Prediction:
     hirshfeld_ratios: Float[Tensor, "N"] | None = None
     dipole: Float[Tensor, "B 3"] | None = None
     polarizability: Float[Tensor, "B 3 3"] | None = None
+    force_error: Float[Tensor, "N"] | None = None
 
     node_terms: dict[str, Float[Tensor, "N"]] = field(default_factory=dict)
     """[N] eV: energy by term and atom."""
@@ -113,6 +120,7 @@ class Potential(nn.Module):
         has_energy: False for models of dipoles or polarizabilities alone, which nothing can move by.
         kernel: what runs in the place of plain PyTorch; None for the latter.
         kernels: its name, "reference" for plain PyTorch.
+        uncertainty: how far off forces may be (`heliodor.train.uncertainty.fit_uncertainty`); None where not known.
     """
 
     name: str = "model"
@@ -128,10 +136,12 @@ class Potential(nn.Module):
     kernel: Callable[[System, Neighbors], Any] | None = None
     kernels: str = "reference"
     card: dict[str, Any]
+    uncertainty: ForceError | None
 
     def __init__(self) -> None:
         super().__init__()
         self.card = {}
+        self.register_module("uncertainty", None)
 
     def use_kernel(self, kernel: Callable[[System, Neighbors], Any] | None, name: str) -> None:
         """Run a kernel made from these parameters as they are now (see `heliodor.kernels`)."""
@@ -216,6 +226,25 @@ class Potential(nn.Module):
         """What the user should know about this structure and this model, in words."""
         return []
 
+    def force_error(self, features: Float[Tensor, "N F"], system: System) -> Float[Tensor, "N"] | None:
+        """For `Terms.force_error`, from the last features; None without an `uncertainty`."""
+        return None if self.uncertainty is None else self.uncertainty(features, system.numbers)
+
+    def doubts(self, system: System, prediction: Prediction, limit: float | None = None) -> list[Doubt]:
+        """Atoms whose force may be off by more than a limit: one doubt a structure, the worst atom first.
+
+        Args:
+            limit: eV/Å; that of the `uncertainty` if not given.
+        """
+        error = prediction.force_error
+        if self.uncertainty is None or error is None:
+            return []
+        most = self.uncertainty.limit if limit is None else limit
+        words = f"half-width of its {100.0 * self.uncertainty.level:g} % interval"
+        return doubts_above(
+            error, most, system, lambda worst: f"the force may be off by {worst:.2f} eV/Å ({words}, limit {most:.3g})"
+        )
+
 
 def evaluate_system(
     potential: Potential,
@@ -291,8 +320,25 @@ def evaluate_system(
         charges=terms.charges,
         hirshfeld_ratios=terms.hirshfeld_ratios,
         dipole=dipole,
+        force_error=terms.force_error,
     )
     return prediction if create_graph else prediction.detached()
+
+
+def doubts_above(
+    values: Float[Tensor, "N"], limit: float, system: System, words: Callable[[float], str]
+) -> list[Doubt]:
+    """Atoms whose value exceeds a limit: one doubt a structure, the worst atom first.
+
+    Args:
+        words: the text of a doubt, from its largest value.
+    """
+    above = (values > limit).nonzero().squeeze(-1)
+    ranked = above[values[above].argsort(descending=True)]
+    groups: dict[int, list[int]] = {}
+    for atom, structure in zip(ranked.tolist(), system.batch[ranked].tolist(), strict=True):
+        groups.setdefault(structure, []).append(atom)
+    return [Doubt(tuple(atoms), words(float(values[atoms[0]]))) for _, atoms in sorted(groups.items())]
 
 
 def total_dipole(terms: Terms, system: System) -> Float[Tensor, "B 3"] | None:

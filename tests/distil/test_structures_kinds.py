@@ -8,12 +8,13 @@ import pytest
 from rdkit import Chem
 
 from heliodor.distil.structures import Recipe, generate
+from heliodor.distil.structures.mmff import Field
 from heliodor.distil.structures.nucleic import BASES, _edge_to_edge, _formed
 from heliodor.distil.structures.residues import STATES, capped, free
 from heliodor.distil.structures.thermal import DIATOMIC, modes_of, monomer, sampled
 from heliodor.distil.structures.together import beside
 from heliodor.topology import bonds_by_distance
-from heliodor.units import GRAM_PER_CM3
+from heliodor.units import BOLTZMANN, GRAM_PER_CM3, KCAL_PER_MOL
 
 CHARGED = {"ASP": -1, "GLU": -1, "CYM": -1, "TYM": -1, "LYS": 1, "ARG": 1, "HIP": 1}
 """e; side chains at the pH where they carry them, all others being neutral."""
@@ -174,17 +175,21 @@ def closest_heavy(x: np.ndarray, n: int, first: object, second: object) -> float
 
 def test_normal_modes_have_the_energy_of_their_temperature() -> None:
     """Stiff bonds of a diatomic: the harmonic displacement has the variance kT/k."""
-    from heliodor.units import BOLTZMANN
 
     class Spring:
-        def forces(self, x: np.ndarray) -> np.ndarray:
-            d = x[1] - x[0]
+        """In RDKit's way: kcal/mol."""
+
+        def CalcEnergy(self, x: list[float]) -> float:
+            return 0.0
+
+        def CalcGrad(self, x: list[float]) -> list[float]:
+            d = np.array(x[3:]) - np.array(x[:3])
             r = np.linalg.norm(d)
-            f = 30.0 * (r - 1.0) * d / r
-            return np.stack([f, -f])
+            f = 30.0 / KCAL_PER_MOL * (r - 1.0) * d / r
+            return [*-f, *f]
 
     rest = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
-    modes = modes_of(Spring(), np.array([1.0, 16.0]), rest)  # type: ignore[arg-type]
+    modes = modes_of(Field(Spring()), np.array([1.0, 16.0]), rest)
     assert len(modes.curvatures) == 1
     assert modes.curvatures[0] == pytest.approx(30.0 * (1.0 + 1.0 / 16.0), rel=1e-3)
     rng = np.random.default_rng(0)

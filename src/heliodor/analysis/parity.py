@@ -10,6 +10,7 @@ from typing import Any
 import ase
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
+from torch import Tensor
 
 from heliodor.analysis.labels import PER_ITEM, PER_STRUCTURE, Labels, contents, find_labels
 from heliodor.errors import InputError
@@ -18,6 +19,7 @@ from heliodor.potentials.committee import Committee
 from heliodor.response import evaluate_response
 from heliodor.spread import Spread
 from heliodor.system import System, read_charge, read_spin
+from heliodor.train.conformal import Coverage, coverage_of, groups_of
 
 QUANTITIES = ("energy", "forces", "dipole", "polarizability", "charges", "hirshfeld_ratios")
 UNITS = {
@@ -96,12 +98,15 @@ class Parity:
         notes: what was left out, and why.
         structures: one row per structure: formula, charge, errors, spreads.
         spread: of a committee's models, over all structures; None for one model.
+        coverage: how often errors of forces were within what the model states, by kind (``info["kind"]``); None of
+            models that state nothing, and without labelled forces.
     """
 
     compared: list[Compared]
     notes: list[str]
     structures: list[dict[str, Any]]
     spread: Spread | None = None
+    coverage: Coverage | None = None
 
     def rows(self) -> list[dict[str, Any]]:
         """The table: one row per quantity and per element in it."""
@@ -206,7 +211,10 @@ def compare(
     rows = _structures(frames, compared, charge)
     if predictions.spread is not None:
         _add_spread(rows, predictions.spread)
-    return Parity(compared, notes, rows, predictions.spread)
+    covered = None
+    if predictions.force_error is not None and potential.uncertainty is not None:
+        covered = _cover(rows, frames, compared, predictions.force_error, potential.uncertainty.level)
+    return Parity(compared, notes, rows, predictions.spread, covered)
 
 
 def _predict(
@@ -351,3 +359,26 @@ def _add_spread(rows: list[dict[str, Any]], spread: Spread) -> None:
             mine = norms[start : start + row["atoms"]]
             row["forces_std_mean_eV_per_A"], row["forces_std_max_eV_per_A"] = float(mine.mean()), float(mine.max())
         start += row["atoms"]
+
+
+def _cover(
+    rows: list[dict[str, Any]], frames: Sequence[ase.Atoms], compared: list[Compared], told: Tensor, level: float
+) -> Coverage | None:
+    """What the model states of each atom's force, into the row of each structure, and whether it held."""
+    widths = told.double().numpy()
+    structure = np.repeat(np.arange(len(frames)), [len(frame) for frame in frames])
+    for k, row in enumerate(rows):
+        mine = widths[structure == k]
+        row["force_error_mean_eV_per_A"], row["force_error_max_eV_per_A"] = float(mine.mean()), float(mine.max())
+    forces = next((item for item in compared if item.name == "forces"), None)
+    if forces is None:
+        return None
+    here = np.isin(structure, forces.structure)
+    errors = np.linalg.norm(forces.predicted - forces.reference, axis=1)
+    covered = errors <= widths[here]
+    for k in np.unique(forces.structure):
+        rows[int(k)]["force_error_covered"] = float(covered[forces.structure == k].mean())
+    kind = np.array([str(frame.info.get("kind", "")) for frame in frames])
+    group = groups_of(np.array([str(frame.info.get("group", "")) for frame in frames]))
+    owner = structure[here]
+    return coverage_of(errors, widths[here], owner, group[owner], kind[owner], level)

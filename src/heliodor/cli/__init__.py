@@ -16,8 +16,10 @@ import typer
 
 from heliodor.cli import (
     analyze,
+    bench,
     binding,
     crystal,
+    data,
     distil,
     evaluate,
     fragment,
@@ -32,6 +34,7 @@ from heliodor.cli import (
     report,
     scan,
     select,
+    train,
     vib,
 )
 from heliodor.cli.common import INTERRUPTED, one_line, warnings_as_notes
@@ -68,7 +71,10 @@ fragment.register(app)
 select.register(app)
 label.register(app)
 gems.register(app)
+data.register(app)
+train.register(app)
 distil.register(app)
+bench.register(app)
 app.add_typer(models.app, name="models")
 
 

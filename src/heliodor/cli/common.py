@@ -211,6 +211,10 @@ def describe(path: Path, atoms: ase.Atoms, potential: Potential) -> list[tuple[s
         ("licence", str(potential.card.get("licence", "not stated"))),
         ("cutoffs", cutoffs),
     ]
+    told = potential.uncertainty
+    if told is not None and potential.kernel is None:
+        text = f"{100 * told.level:g} % intervals of the force on each atom; doubts itself above ±{told.limit:.3g} eV/Å"
+        lines.append(("uncertainty", text))
     return lines + ([("images", images)] if images else [])
 
 

@@ -31,6 +31,7 @@ from heliodor.cli.common import (
 if TYPE_CHECKING:
     from heliodor.analysis.parity import Parity
     from heliodor.potential import Potential
+    from heliodor.train.conformal import Coverage
 
 EXAMPLES = (
     "\b\nExamples:\n"
@@ -150,6 +151,8 @@ def evaluate(
                 f"{found['forces_max_eV_per_A']:.3g} at most (structure {found['forces_max_structure']})"
             )
             print_lines([("spread", text)], screen)
+        if parity.coverage is not None:
+            print_lines(_covered(parity.coverage), screen)
         drawn = f" and {len(written) - TABLES} parity plots" if len(written) > TABLES else ""
         print_lines([("written", f"{folder}/: {', '.join(path.name for path in written[:TABLES])}{drawn}")], screen)
 
@@ -169,6 +172,7 @@ def summary(parity: Parity, potential: Potential, files: list[Path]) -> dict[str
     return {
         "model": potential.name,
         **_spread(parity),
+        **({} if parity.coverage is None else {"force_error": parity.coverage.to_dict()}),
         "inputs": [str(file) for file in files],
         "structures": len(parity.structures),
         "atoms": sum(row["atoms"] for row in parity.structures),
@@ -193,6 +197,22 @@ def _spread(parity: Parity) -> dict[str, Any]:
             "forces_max_structure": worst["structure"],
         }
     }
+
+
+def _covered(found: Coverage) -> list[tuple[str, str]]:
+    """Whether what the model states of its own errors held: in all, and by kind."""
+    lines = []
+    for row in found.rows:
+        name = "" if row.kind == "all" else f"{row.kind}: "
+        lines.append(
+            (
+                "force error" if row.kind == "all" else "",
+                f"{name}|ΔF| of {100 * row.by_structures:.1f} % of the atoms (mean over {row.structures} structures) "
+                f"is within the {100 * found.level:g} % intervals, ±{row.half_width:.3g} eV/Å on average; rank "
+                f"correlation with the true errors {row.rank_correlation:.2f}",
+            )
+        )
+    return lines
 
 
 def _check_folder(folder: Path, overwrite: bool) -> None:

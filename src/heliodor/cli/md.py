@@ -212,6 +212,7 @@ def summary(run: Run) -> dict[str, Any]:
         "temperature_fluctuation_K": float(late.std()),
         **pressed,
         "drift_meV_per_atom_ps": run.drift,
+        **_force_error(run),
         "seconds": run.seconds,
         "seconds_by_stage": run.timings,
         "peak_memory_GB": run.memory,
@@ -230,6 +231,18 @@ def summary(run: Run) -> dict[str, Any]:
             "trouble": run.trouble,
         },
     }
+
+
+def _force_error(run: Run) -> dict[str, Any]:
+    """Half-width of the worst atom's interval along the run, of models that tell it."""
+    import numpy as np
+
+    from heliodor.dynamics.files.log import FORCE_ERROR
+
+    found = run.log.get(FORCE_ERROR)
+    if found is None or not np.isfinite(found).any():
+        return {}
+    return {FORCE_ERROR: {"mean": float(np.nanmean(found)), "max": float(np.nanmax(found))}}
 
 
 def _words(run: Run, result: dict[str, Any]) -> list[tuple[str, str]]:
@@ -262,6 +275,11 @@ def _words(run: Run, result: dict[str, Any]) -> list[tuple[str, str]]:
             )
         )
     lines.append(("conserved", f"drift {run.drift:+.3g} meV/atom/ps"))
+    if "force_error_max_eV_per_A" in result:
+        most = result["force_error_max_eV_per_A"]
+        lines.append(
+            ("force error", f"of the worst atom ±{most['mean']:.3g} eV/Å on average, ±{most['max']:.3g} at most")
+        )
     for name, bonds in (("broken", run.broken_bonds), ("formed", run.formed_bonds)):
         if bonds:
             shown = ", ".join(bond.name for bond in bonds[:4])

@@ -78,7 +78,8 @@ def record(potential: Potential, settings: Mapping[str, Any], **more: Any) -> di
             "threads": torch.get_num_threads(),
         },
         "model": identity(potential)
-        | {key: potential.card[key] for key in ("citation", "licence") if key in potential.card},
+        | {key: potential.card[key] for key in ("citation", "licence") if key in potential.card}
+        | _force_error(potential),
         "settings": dict(settings),
         **more,
     }
@@ -94,6 +95,12 @@ def write_record(path: Path, entry: dict[str, Any], go_on: bool = False) -> None
         whole.setdefault("restarts", []).append(entry)
         entry = whole
     write_durably(path, (json.dumps(entry, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def _force_error(potential: Potential) -> dict[str, Any]:
+    """What its statements about errors of forces mean, of a model that makes any."""
+    told = getattr(potential, "inner", potential).uncertainty
+    return {} if told is None else {"force_error": {"level": told.level, "limit_eV_per_A": told.limit}}
 
 
 def _own_version() -> str:

@@ -289,6 +289,7 @@ def _watch(job: Job, state: MDState, files: Files) -> Watch:
         path=files.trouble,
         on_bond_change=job.settings.on_bond_change,
         on_doubt=job.settings.on_doubt,
+        doubt_above=job.settings.doubt_above,
     )
 
 

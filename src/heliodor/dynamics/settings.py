@@ -103,6 +103,12 @@ class Settings:
 
     on_bond_change: str = option("warn", "When a bond breaks or forms: stop, warn or ignore.")
     on_doubt: str = option("warn", "When the model says it is outside what it knows: stop, warn or ignore.")
+    doubt_above: float | None = option(
+        None,
+        "The model doubts itself where the force on an atom may be off by more than this (of a committee: where its "
+        "models' forces are further apart), in eV/Å. [default: the model's own limit]",
+        metavar="EV/Å",
+    )
 
     def replace(self, **changes: Any) -> Settings:
         """A copy with some fields exchanged; unknown names are refused."""

@@ -295,6 +295,8 @@ def _check_choices(settings: Settings) -> None:
         value = getattr(settings, name)
         if value not in known:
             raise InputError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+    if settings.doubt_above is not None and not settings.doubt_above > 0.0:
+        raise InputError(f"doubt_above must be a positive force in eV/Å, not {settings.doubt_above}")
     if not 0.0 <= settings.skin < float("inf"):
         raise InputError(f"skin must be a length in Å, 0 or more, not {settings.skin}")
     if settings.start_temperature is not None and not 0.0 <= settings.start_temperature < float("inf"):

@@ -25,6 +25,7 @@ from heliodor.system import System, read_charge, read_spin
 class Calculator(AseCalculator):
     """Energy (eV), forces (eV/Å), stress (eV/Å³, Voigt, ASE's sign), partial charges (e) and dipole (e·Å).
 
+    Of a model with an uncertainty ``results`` also has ``force_error`` (`heliodor.potential.Prediction`, eV/Å).
     With a committee ``results`` also has ``energy_std``, ``forces_std`` and, with the stress, ``stress_std``: standard
     deviations over its models in the same units.
 
@@ -116,6 +117,8 @@ class Calculator(AseCalculator):
             self.results["dipole"] = p.dipole[0].double().numpy()
         if p.hirshfeld_ratios is not None:
             self.results["hirshfeld_ratios"] = p.hirshfeld_ratios.double().numpy()
+        if p.force_error is not None:
+            self.results["force_error"] = p.force_error.double().numpy()
         if p.spread is not None and p.spread.forces is not None:
             self.results["energy_std"] = float(p.spread.energy[0])
             self.results["forces_std"] = p.spread.forces.double().numpy()

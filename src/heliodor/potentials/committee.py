@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from heliodor.doubt import Doubt
 from heliodor.errors import CheckpointError, InputError, ModelError
 from heliodor.neighbors import Neighbors
-from heliodor.potential import Potential, Prediction, Terms, check_distances, evaluate_system
+from heliodor.potential import Potential, Prediction, Terms, check_distances, doubts_above, evaluate_system
 from heliodor.spread import Spread, standard_deviation
 from heliodor.system import System
 
@@ -127,31 +127,29 @@ class Committee(Potential):
         """What the members have to say, each thing once."""
         return list(dict.fromkeys(line for member in self.members for line in member.advice(system)))
 
-    def doubts(self, system: System, prediction: Prediction) -> list[Doubt]:
-        """Atoms on whose force the members disagree by more than `force_limit`: one doubt a structure, worst first.
+    def doubts(self, system: System, prediction: Prediction, limit: float | None = None) -> list[Doubt]:
+        """Atoms on whose force the members disagree by more than a limit: one doubt a structure, worst first.
 
         Costs nothing where the prediction has a spread; with restraints around the committee it has none, and the
         members are evaluated once more.
+
+        Args:
+            limit: eV/Å; `force_limit` if not given.
         """
         spread = prediction.spread if prediction.spread is not None else committee_spread(self, system)
         norms = spread.force_norms
         if norms is None:
             return []
-        above = (norms > self.force_limit).nonzero().squeeze(-1)
-        if not len(above):
-            return []
-        ranked = above[norms[above].argsort(descending=True)]
-        groups: dict[int, list[int]] = {}
-        for atom, structure in zip(ranked.tolist(), system.batch[ranked].tolist(), strict=True):
-            groups.setdefault(structure, []).append(atom)
-        return [
-            Doubt(
-                tuple(atoms),
-                f"forces of the {len(self.models)} models are {float(norms[atoms[0]]):.2f} eV/Å apart (standard "
-                f"deviation, limit {self.force_limit:g})",
-            )
-            for _, atoms in sorted(groups.items())
-        ]
+        most = self.force_limit if limit is None else limit
+        return doubts_above(
+            norms,
+            most,
+            system,
+            lambda worst: (
+                f"forces of the {len(self.models)} models are {worst:.2f} eV/Å apart (standard deviation, limit "
+                f"{most:g})"
+            ),
+        )
 
 
 def evaluate_members(

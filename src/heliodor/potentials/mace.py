@@ -1,14 +1,15 @@
 """MACE: higher-order equivariant message passing, as MACE-OFF uses it.
 
 Batatia, Kovács, Simm, Ortner & Csányi, NeurIPS 35, 11423 (2022); Kovács et al., J. Am. Chem. Soc. 147, 17598 (2025).
-Features of degree l are [N, K, 2l+1] in the order and with the signs of e3nn, so that the weights of its files fit.
+Features of degree l are [N, K, 2l+1] in the order and with the signs of e3nn, so that the weights of its files fit;
+inside the network they are [N, 2l+1, K], atoms sorted by element.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from heliodor.potential import Potential, Terms
 from heliodor.potentials.angular import component_harmonics
 from heliodor.potentials.couplings import convolution_paths, product_monomials, ways_to, wigner_3j
 from heliodor.potentials.radial import bessel_basis
+from heliodor.potentials.rows import Rows
 from heliodor.system import System
 
 SILU_SCALE = 1.6765324703310909
@@ -111,14 +113,16 @@ class MACE(Potential):
 
     def forward(self, system: System, neighbors: Neighbors) -> Terms:
         """Per-atom interaction energies, and those of the isolated atoms, eV."""
+        error = None
         if self.kernel is not None and neighbors.half:
+            # kernels keep their features to themselves: no uncertainty, as `advice` says
             interaction = self.kernel(system, neighbors)
         else:
-            edges = neighbors.within(system).full()
-            # from the neighbour to the centre
-            v = -edges.vectors(system).to(self.dtype)
-            interaction = self.energies(self.network(system.numbers, edges.i, edges.j, v))
-        return Terms({"mace": interaction, "isolated_atoms": self.isolated[self.network.species(system.numbers)]})
+            features = self.network.features(system, neighbors)
+            interaction = self.energies(features)
+            error = self.force_error(features[-1][0].squeeze(-1), system)
+        isolated = self.isolated[self.network.species(system.numbers)]
+        return Terms({"mace": interaction, "isolated_atoms": isolated}, force_error=error)
 
     def energies(self, features: list[list[Tensor]]) -> Float[Tensor, "N"]:
         """Scaled and shifted readouts of each layer's scalars, eV."""
@@ -148,9 +152,15 @@ class MACE(Potential):
             )
 
     def advice(self, system: System) -> list[str]:
+        lines = []
         if bool((system.spin != 0).any()):
-            return [f"unpaired electrons are given and {self.name} has no notion of them: it answers as for none"]
-        return []
+            lines.append(f"unpaired electrons are given and {self.name} has no notion of them: it answers as for none")
+        if self.uncertainty is not None and self.kernel is not None:
+            lines.append(
+                f"the kernel {self.kernels!r} gives no features, so no errors of forces are told: for these load the "
+                'model with kernels="reference" (--kernels reference)'
+            )
+        return lines
 
     def _keep_isolated(self) -> None:
         self.isolated = torch.tensor(self.config.isolated_energies, dtype=torch.float64, device=self.device)
@@ -186,28 +196,53 @@ class MACENetwork(nn.Module):
 
     def features(self, system: System, neighbors: Neighbors) -> list[list[Tensor]]:
         """Features of each layer, by degree, [N, K, 2l+1] (`heliodor.descriptor`)."""
-        edges = neighbors.within(system).full()
-        return self(system.numbers, edges.i, edges.j, -edges.vectors(system).to(self.embedding.dtype))
+        edges = neighbors.within(system)
+        # from the neighbour to the centre
+        v = -edges.vectors(system).to(self.embedding.dtype)
+        return self(system.numbers, edges.i, edges.j, v, edges.half)
 
     def forward(
-        self, numbers: Int[Tensor, "N"], receiver: Int[Tensor, "E"], sender: Int[Tensor, "E"], v: Float[Tensor, "E 3"]
+        self, numbers: Int[Tensor, "N"], i: Int[Tensor, "E"], j: Int[Tensor, "E"], v: Float[Tensor, "E 3"], half: bool
     ) -> list[list[Tensor]]:
         """Features of each layer, by degree.
 
         Args:
-            v: Å, from the sender to the receiver, every edge in both directions.
+            v: Å, from the sender j to the receiver i.
+            half: whether each pair stands once, for both directions.
         """
         config = self.config
-        species = self.species(numbers)
+        order = torch.argsort(self.species(numbers), stable=True)
+        place = torch.empty_like(order).index_copy(0, order, torch.arange(len(order), device=order.device))
+        species = self.species(numbers)[order]
+        elements = _Elements.of(species)
+        rows = Rows.of(place[i], place[j], len(order), half, v.dtype)
         r = v.norm(dim=-1)
-        harmonics = component_harmonics(v / r.unsqueeze(-1), config.edge_degree)
+        harmonics = torch.cat(component_harmonics(v / r.unsqueeze(-1), config.edge_degree), dim=-1)
         radial = bessel_basis(r, self.frequency, config.cutoff, config.cutoff_power)
-        h = [(self.embedding[species] / math.sqrt(len(config.elements))).unsqueeze(-1)]
+        h = [(self.embedding[species] / math.sqrt(len(config.elements))).unsqueeze(1)]
         features = []
         for layer in self.layers:
-            h = layer(h, species, receiver, sender, radial, harmonics)
-            features.append(h)
+            h = layer(h, elements, rows, radial, harmonics)
+            features.append([x.index_select(0, place).mT for x in h])
         return features
+
+
+@dataclass(frozen=True)
+class _Elements:
+    """Which atoms are of which element: runs of the sorted atoms."""
+
+    index: Int[Tensor, "Z"]
+    counts: tuple[int, ...]
+
+    @staticmethod
+    def of(species: Int[Tensor, "N"]) -> _Elements:
+        index, counts = torch.unique_consecutive(species, return_counts=True)
+        return _Elements(index, tuple(counts.tolist()))
+
+    def linear(self, x: Float[Tensor, "N M U"], weight: Float[Tensor, "All U W"]) -> Float[Tensor, "N M W"]:
+        """A linear map for each element."""
+        parts = zip(x.split(self.counts), weight.index_select(0, self.index), strict=True)
+        return torch.cat([part @ w for part, w in parts])
 
 
 class Layer(nn.Module):
@@ -232,57 +267,73 @@ class Layer(nn.Module):
         shapes = config.products[t] if config.products else (None,) * (goes + 1)
         self.products = nn.ModuleList([Product(config, degree, shape) for degree, shape in enumerate(shapes)])
         self.out = nn.ParameterList([_weights(k, k) for _ in range(goes + 1)])
-        for p, (l1, l2, l3) in enumerate(self.paths):
-            coupling = torch.from_numpy(math.sqrt(2 * l3 + 1) * wigner_3j(l1, l2, l3))
-            self.register_buffer(f"coupling_{p}", coupling, persistent=False)
+        self.widths = [(2 * l1 + 1) * (2 * l3 + 1) for l1, _, l3 in self.paths]
+        size = (config.edge_degree + 1) ** 2
+        coupling = torch.zeros(size, sum(self.widths), dtype=torch.float64)
+        odd = torch.zeros(sum(self.widths), dtype=torch.bool)
+        for (l1, l2, l3), last in zip(self.paths, accumulate(self.widths), strict=True):
+            part = math.sqrt(2 * l3 + 1) * wigner_3j(l1, l2, l3).transpose(1, 0, 2).reshape(2 * l2 + 1, -1)
+            columns = slice(last - part.shape[1], last)
+            coupling[l2 * l2 : (l2 + 1) ** 2, columns] = torch.from_numpy(part)
+            odd[columns] = l2 % 2 == 1
+        self.register_buffer("coupling", coupling, persistent=False)
+        self.register_buffer("odd", odd, persistent=False)
 
     def forward(
         self,
         h: list[Tensor],
-        species: Int[Tensor, "N"],
-        receiver: Int[Tensor, "E"],
-        sender: Int[Tensor, "E"],
+        elements: _Elements,
+        rows: Rows,
         radial: Float[Tensor, "E B"],
-        harmonics: list[Tensor],
+        harmonics: Float[Tensor, "E S"],
     ) -> list[Tensor]:
-        """Features [N, K, 2l+1] of the next layer from those of the last one."""
+        """Features [N, 2l+1, K] of the next layer from those of the last one."""
         root = math.sqrt(self.config.channels)
-        a = self.convolve(h, receiver, sender, radial, harmonics)
-        rest: list[Tensor] = []
-        mixed = [_by_species(x, w, species) for x, w in zip(h if self.residual else a, self.skip, strict=False)]
+        a = self.convolve(h, rows, radial, harmonics)
+        mixed = [elements.linear(x, w) for x, w in zip(h if self.residual else a, self.skip, strict=False)]
         scaled = [x / math.sqrt(self.config.channels * len(self.config.elements)) for x in mixed]
-        if self.residual:
-            rest = scaled
-        else:
-            a = scaled
-        joined = torch.cat(a, dim=-1)
+        rest = scaled if self.residual else []
+        joined = torch.cat(a if self.residual else scaled, dim=1)
         result = []
-        for degree, (product, w) in enumerate(zip(self.products, self.out, strict=True)):
-            new = _linear(product(joined, species), w) / root
+        for degree, (new, w) in enumerate(zip(self.multiply(joined, elements), self.out, strict=True)):
+            new = new @ w / root
             result.append(new + rest[degree] if degree < len(rest) else new)
         return result
 
     def convolve(
-        self,
-        h: list[Tensor],
-        receiver: Int[Tensor, "E"],
-        sender: Int[Tensor, "E"],
-        radial: Float[Tensor, "E B"],
-        harmonics: list[Tensor],
+        self, h: list[Tensor], rows: Rows, radial: Float[Tensor, "E B"], harmonics: Float[Tensor, "E S"]
     ) -> list[Tensor]:
-        """Messages of all neighbours, mixed and divided by their average number: [N, K, 2l+1] for l = 0..3."""
-        k = self.config.channels
-        up = [_linear(x, w) / math.sqrt(k) for x, w in zip(h, self.up, strict=True)]
-        weights = self.radial_functions(radial)
+        """Messages of all neighbours, mixed and divided by their average number: [N, 2l+1, K] for l = 0..3."""
+        k, n, width = self.config.channels, len(h[0]), rows.width
+        sent = [(x @ w / math.sqrt(k)).index_select(0, rows.sender) for x, w in zip(h, self.up, strict=True)]
+        # radial functions and harmonics once for each pair; the latter of odd degree change sign with its direction
+        weights = self.radial_functions(radial).index_select(0, rows.pair).unbind(1)
+        sign = rows.sign.unsqueeze(-1)
+        turned = (harmonics @ self.coupling).index_select(0, rows.pair) * torch.where(self.odd, sign, sign.square())
         sums = []
-        for p, (l1, l2, _) in enumerate(self.paths):
-            turned = torch.einsum("ev,uvw->euw", harmonics[l2], self.get_buffer(f"coupling_{p}"))
-            message = torch.bmm(weights[:, p].unsqueeze(-1) * up[l1][sender], turned)
-            sums.append(message.new_zeros(len(h[0]), *message.shape[1:]).index_add(0, receiver, message))
+        for (l1, _, l3), weight, turn in zip(self.paths, weights, turned.split(self.widths, dim=1), strict=True):
+            come, go = 2 * l1 + 1, 2 * l3 + 1
+            left = (sent[l1] * weight.unsqueeze(1)).view(n, width * come, k)
+            sums.append(torch.bmm(turn.reshape(n, width * come, go).mT, left))
         return [
-            _linear(torch.cat([sums[p] for p in ways], dim=1), w) / (self.neighbors * math.sqrt(k * len(ways)))
+            torch.cat([sums[p] for p in ways], dim=2) @ w / (self.neighbors * math.sqrt(k * len(ways)))
             for ways, w in zip(self.ways, self.mix, strict=True)
         ]
+
+    def multiply(self, a: Float[Tensor, "N S K"], elements: _Elements) -> list[Tensor]:
+        """Symmetric products of a, coupled to each degree: [N, 2l+1, K].
+
+        Monomials of all orders and degrees are made in one go; lower orders have ones for the factors they lack.
+        """
+        one = a.new_ones(1, a.shape[2], a.shape[0])
+        values = torch.cat([a.permute(1, 2, 0), one])
+        tables = [product.factors(len(values) - 1) for product in self.products]
+        factors = torch.cat(tables).T
+        monomials = values.index_select(0, factors[0])
+        for more in factors[1:]:
+            monomials = monomials * values.index_select(0, more)
+        parts = zip(self.products, monomials.split([len(table) for table in tables]), strict=True)
+        return [product(part, elements) for product, part in parts]
 
     def radial_functions(self, radial: Float[Tensor, "E B"]) -> Float[Tensor, "E P K"]:
         """One function of distance for each path and channel; all vanish at the cutoff, as nothing has a bias."""
@@ -324,34 +375,26 @@ class Product(nn.Module):
         counts = (self.get_buffer(f"coefficients_{nu + 1}").shape for nu in range(len(self.weights)))
         return tuple((shape[0], shape[-1]) for shape in counts)
 
-    def forward(self, a: Float[Tensor, "N K S"], species: Int[Tensor, "N"]) -> Float[Tensor, "N K M"]:
-        """B [N, K, 2 degree + 1]."""
-        result = a.new_zeros(*a.shape[:2], 2 * self.degree + 1)
+    def factors(self, one: int) -> Int[Tensor, "Q Nu"]:
+        """Factors of the monomials of all orders; `one` is where a factor is missing."""
+        parts = [self.get_buffer(f"factors_{order}") for order in range(1, len(self.weights) + 1)]
+        return torch.cat([nn.functional.pad(part, (0, len(self.weights) - part.shape[1]), value=one) for part in parts])
+
+    def forward(self, monomials: Float[Tensor, "Q K N"], elements: _Elements) -> Float[Tensor, "N M K"]:
+        """B [N, 2 degree + 1, K].
+
+        Couplings and weights become one coefficient for each element, channel and monomial before atoms come in: paths
+        are many, elements few.
+        """
+        found = []
         for order, weight in enumerate(self.weights, start=1):
-            factors, coefficients = self.get_buffer(f"factors_{order}"), self.get_buffer(f"coefficients_{order}")
-            product = a[..., factors[:, 0]]
-            for q in factors.T[1:]:
-                product = product * a[..., q]
-            coupled = (product @ coefficients.flatten(1)).view(*a.shape[:2], *coefficients.shape[1:])
-            result = result + torch.einsum("nkmp,npk->nkm", coupled, weight[species])
-        return result
+            coefficients = self.get_buffer(f"coefficients_{order}").permute(1, 0, 2)
+            found.append(torch.einsum("mqp,zpk->zkmq", coefficients, weight.index_select(0, elements.index)))
+        atoms = monomials.transpose(0, 1).split(elements.counts, dim=2)
+        parts = [torch.bmm(c, x) for c, x in zip(torch.cat(found, dim=3), atoms, strict=True)]
+        return torch.cat(parts, dim=2).permute(2, 1, 0)
 
 
 def _weights(*shape: int) -> nn.Parameter:
     # float64 from the start, as the couplings are: what is rounded cannot be got back
     return nn.Parameter(torch.randn(shape, dtype=torch.float64))
-
-
-def _linear(x: Float[Tensor, "N U M"], weight: Float[Tensor, "U W"]) -> Float[Tensor, "N W M"]:
-    return torch.einsum("num,uw->nwm", x, weight)
-
-
-def _by_species(
-    x: Float[Tensor, "N U M"], weight: Float[Tensor, "Z U W"], species: Int[Tensor, "N"]
-) -> Float[Tensor, "N W M"]:
-    """A linear map for each element; element by element, as a matrix for each atom would not fit in memory."""
-    result = x.new_zeros(x.shape[0], weight.shape[-1], x.shape[-1])
-    for z in torch.unique(species).tolist():
-        rows = (species == z).nonzero().squeeze(-1)
-        result = result.index_copy(0, rows, _linear(x[rows], weight[z]))
-    return result

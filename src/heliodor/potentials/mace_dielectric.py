@@ -78,10 +78,7 @@ class MACEDielectric(Potential):
 
     def forward(self, system: System, neighbors: Neighbors) -> Terms:
         """Charges (e), dipoles (e·Å) and polarizabilities (e²Å²/eV) of the atoms; no energies."""
-        edges = neighbors.within(system).full()
-        # from the neighbour to the centre
-        v = -edges.vectors(system).to(self.dtype)
-        features = self.network(system.numbers, edges.i, edges.j, v)
+        features = self.network.features(system, neighbors)
         parts = [_apply(maps, h) for maps, h in zip(self.linear, features, strict=False)]
         parts.append(_apply(self.outer, self.gated(features[-1])))
         scalars, vectors, *tensors = [sum(part[1:], part[0]) for part in zip(*parts, strict=True)]

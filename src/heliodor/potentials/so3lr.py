@@ -115,6 +115,7 @@ class SO3LR(Potential):
             },
             charges=charges,
             hirshfeld_ratios=ratios,
+            force_error=self.force_error(x, system),
         )
 
     def partial_charges(self, x: Float[Tensor, "N F"], system: System) -> Float[Tensor, "N"]:

@@ -157,7 +157,8 @@ class SpookyNet(Potential):
         r = edges.vectors(system).to(self.dtype)
         d = r.square().sum(-1).sqrt()
         molecules = Molecules.of(system, self.config.n_features)
-        out = self.output(self.contributions(system, self.surroundings(edges, r, d, system.n_atoms), molecules))
+        x = self.contributions(system, self.surroundings(edges, r, d, system.n_atoms), molecules)
+        out = self.output(x)
         bias = self.element_bias[system.numbers]
         # float64: energies of isolated atoms may be large
         energies = {"spookynet": out[:, 0].double() + bias[:, 0].double()}
@@ -170,7 +171,7 @@ class SpookyNet(Potential):
             if neighbors.long_range is None:
                 raise ValueError("SpookyNet needs a long-range list: use potential.neighbors(system)")
             energies |= self.long_range(system, neighbors.long_range, charges)
-        return Terms(energies=energies, charges=charges)
+        return Terms(energies=energies, charges=charges, force_error=self.force_error(x, system))
 
     def embed(self, system: System, molecules: Molecules) -> Float[Tensor, "N F"]:
         """Features before the first module: element, charge, spin."""

@@ -14,6 +14,7 @@ from heliodor.analysis.statistics import SHORTEST, correlated_mean, equilibrated
 from heliodor.errors import InputError
 from heliodor.report.checks import Check, Verdict
 from heliodor.report.events import noticed
+from heliodor.report.force_error import force_error
 from heliodor.report.words import count, measured
 from heliodor.trajectory.trajectory import Trajectory
 from heliodor.units import BOLTZMANN, format_time, parse_time
@@ -52,7 +53,7 @@ def soundness(trajectory: Trajectory) -> Soundness:
             Check("Log", "unknown", "no log (.csv) beside the trajectory: energies and temperature cannot be judged")
         )
     else:
-        for judge in (_conserved, _temperature, _pressure, _density, _potential):
+        for judge in (_conserved, _temperature, _pressure, _density, _potential, force_error):
             found = judge(trajectory)
             if found is not None:
                 checks.append(found[0])

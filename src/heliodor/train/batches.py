@@ -1,11 +1,11 @@
-"""Batches: neighbour lists found once for all structures, joined by index arithmetic, filled up to a shape if asked.
+"""Batches: neighbour lists joined by index arithmetic, filled up to a shape if asked.
 
 Everything is moved to the centre of its structure first, so that float32 coordinates lose nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -107,6 +107,7 @@ class Lists:
     Attributes:
         sizes: atoms, edges and pairs of each structure.
         starts: where they begin; edges and pairs count atoms from the structure's own first one.
+        filler: atomic number of dummies.
     """
 
     dataset: Dataset
@@ -124,6 +125,7 @@ class Lists:
     cutoff: float
     limit: Float[np.ndarray, "S"] | None
     dtype: torch.dtype
+    filler: int = 1
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -158,7 +160,7 @@ class Lists:
 
         pbc = np.zeros((total.structures, 3), dtype=bool)
         pbc[:s] = data.pbc[chosen]
-        numbers = np.full(total.atoms, data.elements[0])
+        numbers = np.full(total.atoms, self.filler)
         numbers[:n] = data.numbers[rows[0]]
         names = np.full(total.structures, -1)
         names[:s] = chosen
@@ -209,39 +211,21 @@ def find_lists(
     Raises:
         ModelError: periodic structures, for a model that cannot have them.
     """
-    counts = dataset.counts
-    centre = np.add.reduceat(dataset.positions, dataset.offsets[:-1]) / counts[:, None]
-    positions = dataset.positions - np.repeat(centre, counts, axis=0)
+    centre, positions = _centred(dataset)
     short, long, limits = [], [], []
-    for begin in range(0, len(dataset), CHUNK):
-        end = min(begin + CHUNK, len(dataset))
-        span = slice(int(dataset.offsets[begin]), int(dataset.offsets[end]))
-        system = System(
-            positions=torch.from_numpy(positions[span]),
-            numbers=torch.from_numpy(dataset.numbers[span].astype(np.int64)),
-            cell=torch.from_numpy(dataset.cell[begin:end]),
-            pbc=torch.from_numpy(dataset.pbc[begin:end]),
-            batch=torch.repeat_interleave(torch.arange(end - begin), torch.from_numpy(counts[begin:end])),
-            charge=torch.from_numpy(dataset.charge[begin:end]),
-            spin=torch.from_numpy(dataset.spin[begin:end]),
-        )
-        found = model.neighbors(system)
+    for system, found in _searches(dataset, model, progress):
         short.append(_columns(found, system))
         if found.long_range is not None:
             long.append(_columns(found.long_range, system))
             limits.append(found.long_range.cutoff.numpy())
-        if progress is not None:
-            progress(end, len(dataset))
     i, j, offset, edges = _join(short)
     pair_i, pair_j, pair_offset, pairs = _join(long) if long else (None, None, None, np.zeros_like(edges))
-    table = np.stack([counts, edges, pairs], axis=1)
-    dipole = dataset.dipole - dataset.charge[:, None] * centre
-    dipole[dataset.pbc.any(1)] = np.nan
+    table = np.stack([dataset.counts, edges, pairs], axis=1)
     return Lists(
         dataset=dataset,
         positions=positions,
         energy=dataset.energy - (0.0 if references is None else references.sums(dataset)),
-        dipole=dipole,
+        dipole=_dipoles(dataset, centre),
         sizes=table,
         starts=np.concatenate([np.zeros((1, 3), dtype=table.dtype), table.cumsum(0)]),
         i=i,
@@ -253,7 +237,49 @@ def find_lists(
         cutoff=float(model.cutoff),
         limit=np.concatenate(limits) if limits else None,
         dtype=dtype,
+        filler=dataset.elements[0],
     )
+
+
+def _searches(
+    dataset: Dataset, model: Potential, progress: Callable[[int, int], None] | None
+) -> Iterator[tuple[System, Neighbors]]:
+    """Structures moved to their centres and their lists, some at a time."""
+    for begin in range(0, len(dataset), CHUNK):
+        end = min(begin + CHUNK, len(dataset))
+        span = slice(int(dataset.offsets[begin]), int(dataset.offsets[end]))
+        counts = np.diff(dataset.offsets[begin : end + 1])
+        firsts = dataset.offsets[begin:end] - dataset.offsets[begin]
+        raw = dataset.positions[span]
+        system = System(
+            positions=torch.from_numpy(raw - np.repeat(_centres(raw, firsts, counts), counts, axis=0)),
+            numbers=torch.from_numpy(dataset.numbers[span].astype(np.int64)),
+            cell=torch.from_numpy(np.array(dataset.cell[begin:end])),
+            pbc=torch.from_numpy(np.array(dataset.pbc[begin:end])),
+            batch=torch.repeat_interleave(torch.arange(end - begin), torch.from_numpy(counts)),
+            charge=torch.from_numpy(np.array(dataset.charge[begin:end])),
+            spin=torch.from_numpy(np.array(dataset.spin[begin:end])),
+        )
+        yield system, model.neighbors(system)
+        if progress is not None:
+            progress(end, len(dataset))
+
+
+def _centres(positions: np.ndarray, firsts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    return np.add.reduceat(positions, firsts) / counts[:, None]
+
+
+def _centred(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Centres of the structures, and all positions from there."""
+    centre = _centres(dataset.positions, dataset.offsets[:-1], dataset.counts)
+    return centre, dataset.positions - np.repeat(centre, dataset.counts, axis=0)
+
+
+def _dipoles(dataset: Dataset, centre: np.ndarray) -> np.ndarray:
+    """About the centre; left out of periodic structures."""
+    dipole = dataset.dipole - dataset.charge[:, None] * centre
+    dipole[dataset.pbc.any(1)] = np.nan
+    return dipole
 
 
 _Columns = tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]

@@ -11,12 +11,16 @@ import numpy as np
 from heliodor.potential import Potential
 from heliodor.train.dataset import Dataset
 from heliodor.train.errors import Predicted, pairs_of, predict
+from heliodor.train.weights import WEIGHT_FIELDS
 
 PROPERTIES = {
     "energy_shifted": ("energy per atom, mean error removed", "meV", 1e3),
     "forces": ("force components", "eV/Å", 1.0),
+    "stress": ("stress components", "meV/Å³", 1e3),
     "dipole": ("dipole components", "e·Å", 1.0),
     "hirshfeld_ratios": ("Hirshfeld ratios", "", 1.0),
+    "charges": ("partial charges", "e", 1.0),
+    "node_energies": ("energies of atoms", "eV", 1.0),
 }
 POINTS = 20000
 """Shown of each kind, at most."""
@@ -45,14 +49,16 @@ def plot_parity(predicted: Predicted | Potential, dataset: Dataset, path: str | 
     figures: dict[str, dict[str, float]] = {}
     for ax, (name, (label, answer)) in zip(axes, found.items(), strict=True):
         title, unit, factor = PROPERTIES[name]
-        both = np.isfinite(label)
+        both = np.isfinite(label) & np.isfinite(answer)
         middle = label[both].mean() if name == "energy_shifted" else 0.0
         per_atom = len(label) == len(dataset.numbers) and name != "energy_shifted"
         kind_of = np.repeat(dataset.kind, dataset.counts) if per_atom else dataset.kind
         x, y = factor * (label - middle), factor * (answer - middle)
+        known = np.isfinite(x) & np.isfinite(y)
         for k, kind in enumerate(kinds):
             mask = kind_of == kind
-            shown_x, shown_y = x[mask].ravel(), y[mask].ravel()
+            here = known[mask]
+            shown_x, shown_y = x[mask][here], y[mask][here]
             step = max(1, len(shown_x) // POINTS)
             ax.plot(shown_x[::step], shown_y[::step], ".", ms=2.5, alpha=0.5, color=f"C{k}", label=str(kind))
         error = (y - x)[both]
@@ -71,8 +77,13 @@ def plot_parity(predicted: Predicted | Potential, dataset: Dataset, path: str | 
 
 
 def plot_curves(rows: Sequence[dict[str, float]], path: str | Path) -> None:
-    """Errors of training and validation along a run, and the robust loss's shapes."""
+    """Errors of training and validation along a run, the learning rate, the robust loss's shapes, changing weights."""
     steps = [row["step"] for row in rows]
+    both = [("training", "training"), ("validation", "validation")]
+
+    def errors(name: str) -> list[tuple[str, str]]:
+        return [(f"{which}_{name}_mae", word) for which, word in both]
+
     panels: list[tuple[str, str, float, list[tuple[str, str]]]] = [
         (
             "energy per atom",
@@ -80,21 +91,30 @@ def plot_curves(rows: Sequence[dict[str, float]], path: str | Path) -> None:
             1e3,
             [("training_energy_mae", "training"), ("validation_energy_shifted_mae", "validation, mean removed")],
         ),
-        ("forces", "MAE meV/Å", 1e3, [("training_forces_mae", "training"), ("validation_forces_mae", "validation")]),
-        ("dipole", "MAE e·Å", 1.0, [("training_dipole_mae", "training"), ("validation_dipole_mae", "validation")]),
-        ("shape of the robust loss", "α", 1.0, [(f"{n}_shape", n) for n in ("energy", "forces", "dipole")]),
+        ("forces", "MAE meV/Å", 1e3, errors("forces")),
+        ("stress", "MAE meV/Å³", 1e3, errors("stress")),
+        ("dipole", "MAE e·Å", 1.0, errors("dipole")),
+        ("Hirshfeld ratios", "MAE", 1.0, errors("hirshfeld_ratios")),
+        ("charges", "MAE e", 1.0, errors("charges")),
+        ("energies of atoms", "MAE meV", 1e3, errors("node_energies")),
+        ("learning rate", "rate", 1.0, [("learning_rate", "learning rate")]),
+        ("shape of the robust loss", "α", 1.0, [(f"{n}_shape", n) for n in ("energy", "forces", "stress", "dipole")]),
+        ("weights in the loss", "weight", 1.0, [(f"{n}_weight", n) for n in WEIGHT_FIELDS]),
     ]
     present = [p for p in panels if any(key in row for row in rows for key, _ in p[3])]
     figure, axes = _axes(len(present))
     for ax, (title, unit, factor, lines) in zip(axes, present, strict=True):
+        largest = 0.0
         for key, label in lines:
             values = [factor * row.get(key, np.nan) for row in rows]
             if np.isfinite(values).any():
                 ax.plot(steps, values, ".-", label=label)
-        if unit.startswith("MAE"):
+                largest = max(largest, float(np.nanmax(values)))
+        if largest > 0.0 and not unit.startswith("α"):
             ax.set_yscale("log")
         ax.set(xlabel="step", ylabel=unit, title=title)
-        ax.legend(fontsize=8)
+        if ax.lines:
+            ax.legend(fontsize=8)
     _save(figure, path)
 
 
@@ -103,9 +123,14 @@ def _axes(number: int) -> tuple[Any, list[Any]]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(3.8 * max(number, 1), 3.6), layout="constrained")
+    columns = min(max(number, 1), 4)
+    rows = -(-max(number, 1) // columns)
+    figure = Figure(figsize=(3.8 * columns, 3.6 * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, list(figure.subplots(1, max(number, 1), squeeze=False)[0])[: max(number, 0)]
+    axes = list(figure.subplots(rows, columns, squeeze=False).ravel())
+    for ax in axes[number:]:
+        ax.remove()
+    return figure, axes[:number]
 
 
 def _save(figure: Any, path: str | Path) -> None:

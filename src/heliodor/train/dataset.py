@@ -101,7 +101,9 @@ class Dataset:
     def take(self, indices: Sequence[int] | Int[np.ndarray, "s"]) -> Dataset:
         """Some of the structures, in the order given."""
         chosen = np.asarray(indices, dtype=np.int64)
-        counts = self.counts[chosen]
+        chosen = np.where(chosen < 0, chosen + len(self), chosen)
+        # only of those, as there may be millions of others
+        counts = self.offsets[chosen + 1] - self.offsets[chosen]
         offsets = np.concatenate([[0], np.cumsum(counts)])
         # the position of each atom within its structure, plus where that structure begins
         rows = np.arange(offsets[-1]) - np.repeat(offsets[:-1], counts) + np.repeat(self.offsets[chosen], counts)
@@ -210,6 +212,17 @@ class Dataset:
             origin=np.array([str(frame.info.get("origin", "")) for frame in frames]),
             method=method,
         )
+
+
+def open_dataset(path: str | Path) -> Dataset:
+    """A data set of heliodor by its path: a shelf (a folder, which stays on the disk) or an HDF5 file (loaded).
+
+    Raises:
+        InputError: there is none, or it is damaged.
+    """
+    from heliodor.train.shelf import open_shelf
+
+    return open_shelf(path) if Path(path).is_dir() else Dataset.read(path)
 
 
 def join(parts: Sequence[Dataset]) -> Dataset:

@@ -7,15 +7,30 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
-from heliodor.potential import Potential, evaluate_system
-from heliodor.train.batches import Lists, find_lists
+from heliodor.potential import Potential, Prediction, evaluate_system
+from heliodor.train.batches import Batch, Lists, find_lists
 from heliodor.train.dataset import Dataset
+from heliodor.train.losses import UNITS, network_term, stress_of
 from heliodor.train.references import References
+from heliodor.train.step import with_shifts
 
 ATOMS = 600
 """In a batch, at most (or one structure)."""
+
+TITLES = {
+    "energy": "energy",
+    "energy_shifted": "energy, mean error off",
+    "forces": "forces",
+    "stress": "stress",
+    "dipole": "dipole",
+    "hirshfeld_ratios": "Hirshfeld ratios",
+    "charges": "charges",
+    "node_energies": "atomic energies",
+}
+"""Properties by the words of tables and pictures, in their order."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +39,8 @@ class Predicted:
 
     Attributes:
         reference: eV, what of each energy is the elements' reference energies.
+        stress: eV/Å³, of fully periodic structures that have a label of it; None like all others.
+        node_energies: eV, of the network's term.
     """
 
     energy: Float[np.ndarray, "S"]
@@ -32,6 +49,8 @@ class Predicted:
     hirshfeld_ratios: Float[np.ndarray, "N"]
     charges: Float[np.ndarray, "N"]
     reference: Float[np.ndarray, "S"]
+    stress: Float[np.ndarray, "S 3 3"] | None = None
+    node_energies: Float[np.ndarray, "N"] | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +76,8 @@ class Errors:
 
     The properties are "energy" (per atom), "energy_shifted" (per atom, after the mean error of the set has been taken
     off, as GEMS reports it), "forces", "dipole" (of neutral structures and ions alike, about the centre of the
-    atoms), "hirshfeld_ratios" and "charges"; those without labels or predictions are missing.
+    atoms), "hirshfeld_ratios", "charges", "stress" and "node_energies"; those without labels or predictions are
+    missing.
     """
 
     by_kind: dict[str, dict[str, PropertyErrors]]
@@ -72,26 +92,34 @@ class Errors:
         return {
             kind: {
                 "structures": self.structures[kind],
-                **{n: {"mae": p.mae, "rmse": p.rmse, "r2": p.r2} for n, p in errors.items()},
+                **{n: {"mae": p.mae, "rmse": p.rmse, "r2": p.r2, "count": p.count} for n, p in errors.items()},
             }
             for kind, errors in self.by_kind.items()
         }
 
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> Errors:
+        """What `to_dict` gave."""
+        by_kind = {
+            kind: {
+                n: PropertyErrors(count=p.get("count", 0), **_numbers(p)) for n, p in found.items() if n != "structures"
+            }
+            for kind, found in values.items()
+        }
+        return Errors(by_kind, {kind: int(found["structures"]) for kind, found in values.items()})
+
     def table(self) -> str:
-        """For people, in meV, Å, e."""
-        shown = (
-            ("energy_shifted", "energy", "meV/atom", 1e3),
-            ("forces", "forces", "meV/Å", 1e3),
-            ("dipole", "dipole", "e·Å", 1.0),
-            ("hirshfeld_ratios", "Hirshfeld ratios", "", 1.0),
-        )
-        lines = [f"{'':28s}{'MAE':>10s}{'RMSE':>10s}{'R²':>9s}"]
+        """For people: MAE, RMSE and R² of each property by kind of structure, units written."""
+        lines = [f"{'':34s}{'MAE':>10s}{'RMSE':>10s}{'R²':>9s}{'labels':>11s}"]
         for kind, errors in self.by_kind.items():
             lines.append(f"{kind} ({self.structures[kind]} structures)")
-            for key, word, unit, factor in shown:
+            for key, word in TITLES.items():
                 if key in errors:
                     p = errors[key]
-                    lines.append(f"  {word + ' ' + unit:26s}{factor * p.mae:10.3f}{factor * p.rmse:10.3f}{p.r2:9.4f}")
+                    unit, factor = UNITS[key.removesuffix("_shifted")]
+                    title = f"{word} {unit}".rstrip()
+                    numbers = f"{factor * p.mae:10.3f}{factor * p.rmse:10.3f}{p.r2:9.4f}{p.count:11d}"
+                    lines.append(f"  {title:32s}{numbers}")
         return "\n".join(lines)
 
 
@@ -108,14 +136,15 @@ def predict(
     data, n_atoms = lists.dataset, len(lists.positions)
     energy = np.full(len(data), np.nan)
     forces, dipole = np.full((n_atoms, 3), np.nan), np.full((len(data), 3), np.nan)
-    ratios, charges = np.full(n_atoms, np.nan), np.full(n_atoms, np.nan)
+    ratios, charges, node = (np.full(n_atoms, np.nan) for _ in range(3))
+    stress = np.full((len(data), 3, 3), np.nan)
+    wanted = np.isfinite(data.stress).all((1, 2)) & data.pbc.all(1)
     training = model.training
     model.eval()
     done = 0
     for chosen in _chunks(lists):
         batch = lists.batch(chosen).to(model.device)
-        system = batch.system
-        p = evaluate_system(model, system, batch.neighbors(system)).detached("cpu")
+        p = _answer(model, batch, bool(wanted[chosen].any()))
         rows = np.concatenate([np.arange(data.offsets[s], data.offsets[s + 1]) for s in chosen])
         assert p.forces is not None
         energy[chosen], forces[rows] = p.energy.numpy(), p.forces.numpy()
@@ -125,6 +154,10 @@ def predict(
             ratios[rows] = p.hirshfeld_ratios.numpy()
         if p.charges is not None:
             charges[rows] = p.charges.numpy()
+        if p.stress is not None:
+            stress[chosen[wanted[chosen]]] = p.stress.numpy()[wanted[chosen]]
+        if p.node_terms:
+            node[rows] = p.node_terms[network_term(p.node_terms)].numpy()
         done += len(chosen)
         if progress is not None:
             progress(done, len(data))
@@ -133,7 +166,18 @@ def predict(
     reference = np.zeros(len(data)) if references is None else references.sums(data)
     centre = np.add.reduceat(data.positions - lists.positions, data.offsets[:-1]) / data.counts[:, None]
     dipole = dipole + data.charge[:, None] * centre
-    return Predicted(energy + reference, forces, dipole, ratios, charges, reference)
+    return Predicted(energy + reference, forces, dipole, ratios, charges, reference, stress, node)
+
+
+def _answer(model: Potential, batch: Batch, stress: bool) -> Prediction:
+    """One batch on the CPU; stresses are zero where a structure is not fully periodic."""
+    system = batch.system
+    neighbors = batch.neighbors(system)
+    if not stress:
+        return evaluate_system(model, system, neighbors).detached("cpu")
+    p = evaluate_system(model, system, with_shifts(neighbors, system), virial=True)
+    assert isinstance(p.virial, torch.Tensor)
+    return replace(p, stress=stress_of(p.virial, system)).detached("cpu")
 
 
 def errors_of(model: Potential, dataset: Dataset | Lists, progress: Callable[[int, int], None] | None = None) -> Errors:
@@ -165,9 +209,13 @@ def pairs_of(predicted: Predicted, data: Dataset) -> dict[str, tuple[np.ndarray,
     centre = np.add.reduceat(data.positions, data.offsets[:-1]) / counts[:, None]
     origin = data.charge[:, None] * centre
     origin[data.pbc.any(1)] = np.nan
+    stress = np.full_like(data.stress, np.nan) if predicted.stress is None else predicted.stress
+    node = np.full_like(data.node_energies, np.nan) if predicted.node_energies is None else predicted.node_energies
     return {
         "energy": (label, answer),
         "energy_shifted": (label, answer - shift),
+        "stress": (np.where(np.isnan(stress), np.nan, data.stress), stress),
+        "node_energies": (data.node_energies, node),
         "forces": (data.forces, predicted.forces),
         "dipole": (data.dipole - origin, predicted.dipole - origin),
         "hirshfeld_ratios": (data.hirshfeld_ratios, predicted.hirshfeld_ratios),
@@ -199,7 +247,10 @@ def _errors(predicted: Predicted, data: Dataset, mask: np.ndarray) -> dict[str, 
     atoms = np.repeat(mask, data.counts)
     part = data.take(np.flatnonzero(mask))
     values = {field.name: getattr(predicted, field.name) for field in fields(predicted)}
-    chosen = {name: v[mask if name in ("energy", "dipole", "reference") else atoms] for name, v in values.items()}
+    whole = ("energy", "dipole", "reference", "stress")
+    chosen: dict[str, Any] = {
+        name: v if v is None else v[mask if name in whole else atoms] for name, v in values.items()
+    }
     found: dict[str, PropertyErrors] = {}
     for name, (label, answer) in pairs_of(replace(predicted, **chosen), part).items():
         both = np.isfinite(label)
@@ -214,6 +265,11 @@ def _statistics(label: np.ndarray, answer: np.ndarray) -> PropertyErrors:
     squares = np.square(error).sum()
     r2 = 1.0 - squares / spread if spread > 0 else np.nan
     return PropertyErrors(float(np.abs(error).mean()), float(np.sqrt(squares / len(error))), float(r2), len(error))
+
+
+def _numbers(values: dict[str, Any]) -> dict[str, float]:
+    # JSON knows no NaN everywhere
+    return {name: float("nan") if values[name] is None else float(values[name]) for name in ("mae", "rmse", "r2")}
 
 
 def _chunks(lists: Lists) -> list[np.ndarray]:

@@ -15,6 +15,7 @@ from heliodor.potential import Potential
 from heliodor.train.batches import Batch, Lists
 from heliodor.train.errors import data_name
 from heliodor.train.losses import Loss
+from heliodor.train.parallel import Processes
 from heliodor.train.schedule import Rate
 from heliodor.train.settings import TrainSettings
 from heliodor.train.step import StepFunction, evaluate_batch
@@ -122,24 +123,32 @@ def _decays(name: str, parameter: Tensor) -> bool:
     return min(parameter.shape[-2:], default=1) > 1 and parameter.ndim > 1 and not name.endswith("bias")
 
 
-def advance(run: Run, step: StepFunction, batch: Batch, lists: Lists, settings: TrainSettings) -> None:
-    """One step of the optimiser, unless the batch gives no finite gradient."""
+def advance(
+    run: Run,
+    step: StepFunction,
+    parts: list[Batch],
+    lists: Lists,
+    settings: TrainSettings,
+    together: Processes | None = None,
+) -> None:
+    """One step of the optimiser, unless the batch gives no finite gradient.
+
+    Args:
+        parts: of the batch, one after the other in memory; those of the other processes come from there.
+    """
+    together = together or Processes()
     rate = run.rate.at(run.step)
-    groups = run.optimizer.param_groups
-    for group in groups:
+    for group in run.optimizer.param_groups:
         group["lr"] = rate * group["factor"]
+    run.loss.set_progress(run.rate.pace.progress(run.step))
     run.optimizer.zero_grad(set_to_none=True)
-    value, sums = step(batch)
-    value.backward()  # type: ignore[no-untyped-call]
+    value, sums = _gradients(run, step, parts, together)
     parameters = [p for p in run.model.parameters() if p.requires_grad]
-    for p in parameters:
-        # what a batch does not touch (charge embeddings of neutral molecules) is treated as in a compiled step
-        p.grad = torch.zeros_like(p) if p.grad is None else p.grad
     norm_tensor = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-    norm, number = (float(x) for x in torch.stack([norm_tensor.detach().double(), value.detach().double()]).cpu())
+    norm, number = (float(x) for x in torch.stack([norm_tensor.detach().double(), value.double()]).cpu())
     run.step += 1
     if not math.isfinite(norm) or not math.isfinite(number):
-        _skip(run, batch, lists)
+        _skip(run, parts, lists, together)
         return
     run.bad = 0
     run.norm = norm if run.norm == 0.0 else 0.98 * run.norm + 0.02 * min(norm, 10.0 * run.norm)
@@ -157,15 +166,53 @@ def advance(run: Run, step: StepFunction, batch: Batch, lists: Lists, settings: 
         run.sums[name] = [a + b for a, b in zip(run.sums.get(name, [0.0, 0.0]), both.tolist(), strict=True)]
 
 
-def _skip(run: Run, batch: Batch, lists: Lists) -> None:
+def _gradients(
+    run: Run, step: StepFunction, parts: list[Batch], together: Processes
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Gradients of a batch in `grad`, its loss, and the sums of absolute errors."""
+    learned = [p for p in run.model.parameters() if p.requires_grad]
+    everything = [*learned, *run.loss.parameters()]
+    counts = None
+    if len(parts) != 1 or together.count > 1:
+        # what is divided by must be known before the first part is differentiated
+        own = [run.loss.label_counts(part) for part in parts]
+        none = torch.zeros(len(run.loss.names), dtype=learned[0].dtype, device=learned[0].device)
+        counts = together.add_up(sum(own, none))
+    values: list[Tensor] = []
+    sums: dict[str, Tensor] = {}
+    for part in parts:
+        value, found = step(part, counts)
+        value.backward()  # type: ignore[no-untyped-call]
+        values.append(value.detach())
+        sums = {name: sums[name] + both if name in sums else both for name, both in found.items()}
+    for p in everything if together.count > 1 else learned:
+        # what a batch does not touch (charge embeddings of neutral molecules) is treated as in a compiled step
+        p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+    nothing = torch.zeros((), dtype=learned[0].dtype, device=learned[0].device)
+    total = sum(values[1:], values[0]) if values else nothing
+    if together.count > 1:
+        names = run.loss.names
+        rest = [total, *(sums.get(name, nothing.expand(2)) for name in names)]
+        grads = [p.grad for p in everything if p.grad is not None]
+        flat = together.add_up(torch.cat([x.reshape(-1).to(nothing.dtype) for x in (*grads, *rest)]))
+        pieces = flat.split([x.numel() for x in (*grads, *rest)])
+        for grad, piece in zip(grads, pieces, strict=False):
+            grad.copy_(piece.view_as(grad))
+        total = pieces[len(grads)].squeeze(0)
+        sums = dict(zip(names, pieces[len(grads) + 1 :], strict=True))
+    return total, sums
+
+
+def _skip(run: Run, parts: list[Batch], lists: Lists, together: Processes) -> None:
     """Note a bad batch and which of its structures made it bad."""
-    names = []
-    for index in batch.index[batch.index >= 0].tolist():
-        alone = lists.batch(np.array([index])).to(batch.positions.device)
+    own = []
+    for index in [k for part in parts for k in part.index[part.index >= 0].tolist()]:
+        alone = lists.batch(np.array([index])).to(run.model.device)
         outputs = evaluate_batch(run.model, alone)
         value, _ = run.loss(outputs, alone)
         if not bool(torch.isfinite(value)) or not bool(torch.isfinite(outputs.forces).all()):
-            names.append(data_name(lists.dataset, index))
+            own.append((index, data_name(lists.dataset, index)))
+    names = [name for _, name in sorted(pair for found in together.gather(own) for pair in found)]
     run.skipped.append({"step": run.step, "structures": names})
     run.optimizer.zero_grad(set_to_none=True)
     run.bad += 1

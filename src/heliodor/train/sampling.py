@@ -121,14 +121,19 @@ class Sampler:
         self.kinds = lists.dataset.kind
         self.sizes, self.shares, self.seed = lists.sizes, shares, seed
         counts = {kind: int((self.kinds == kind).sum()) for kind in shares}
-        weights = np.array([shares[str(kind)] / counts[str(kind)] for kind in self.kinds])
+        weights = np.zeros(len(self.kinds))
+        for kind, share in shares.items():
+            weights[self.kinds == kind] = share / counts[kind]
         self.shape = choose_shape(self.sizes, weights, min(structures, len(lists)))
         self._epoch = -1
         self._batches: list[np.ndarray] = []
 
     def epoch(self, number: int) -> list[Int[np.ndarray, "b"]]:
-        """The batches of one epoch."""
+        """The batches of one epoch, kept until another is asked for."""
         if number != self._epoch:
-            order = draw_epoch(self.kinds, self.shares, self.seed, number)
-            self._epoch, self._batches = number, pack(order, self.sizes, self.shape)
+            self._epoch, self._batches = number, self.order(number)
         return self._batches
+
+    def order(self, number: int) -> list[Int[np.ndarray, "b"]]:
+        """The same, found anew: for other threads."""
+        return pack(draw_epoch(self.kinds, self.shares, self.seed, number), self.sizes, self.shape)

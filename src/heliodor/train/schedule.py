@@ -58,7 +58,7 @@ class Plateau:
 
 @dataclass
 class Rate:
-    """The learning rate of each step."""
+    """The learning rate of each step: warm-up, then the schedule; constant in stage two, as MACE's trainer has it."""
 
     settings: TrainSettings
     pace: Pace = field(default_factory=Pace)
@@ -68,6 +68,11 @@ class Rate:
         s = self.settings
         warm = min(1.0, (step + 1) / max(s.warmup_steps, 1))
         progress = self.pace.progress(step)
+        if s.in_stage_two(progress):
+            return s.learning_rate * warm * s.stage_two_rate
+        if s.stage_two:
+            # the schedule comes to its end where stage two takes over
+            progress /= s.stage_two
         if s.schedule == "cosine":
             fall = s.final_rate + (1.0 - s.final_rate) * 0.5 * (1.0 + math.cos(math.pi * progress))
         elif s.schedule == "exponential":
@@ -81,4 +86,6 @@ class Rate:
     @property
     def exhausted(self) -> bool:
         """Whether the plateau schedule has come to its end."""
-        return self.settings.schedule == "plateau" and self.plateau.factor < self.settings.final_rate
+        s = self.settings
+        # stage two is still to come
+        return s.schedule == "plateau" and not s.stage_two and self.plateau.factor < s.final_rate

@@ -8,12 +8,14 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from heliodor.errors import InputError, suggestion
+from heliodor.train.weights import STAGE_TWO_WEIGHTS, WEIGHT_FIELDS, WEIGHTS, Ramp, read_ramp
 
-LOSSES = ("robust", "huber", "mse")
+LOSSES = ("robust", "huber", "mse", "so3lr", "mace")
 SCHEDULES = ("cosine", "exponential", "plateau", "constant")
 OPTIMIZERS = ("adamw", "amsgrad")
 PRECISIONS = ("float32", "float64", "tf32", "bf16")
-NOT_OF_THE_RESULT = ("threads", "checkpoint_minutes", "device", "compile")
+AVERAGES = ("", "labels", "structure")
+NOT_OF_THE_RESULT = ("threads", "checkpoint_minutes", "device", "compile", "tensorboard", "plot_every")
 """Settings that a run may change when it is resumed."""
 
 
@@ -22,13 +24,20 @@ class TrainSettings:
     """How a model is fitted to a data set. A run ends at the first of `time`, `epochs` and `stop_after`.
 
     Attributes:
-        loss: "robust" (Barron's, shape and scale learned for each property), "huber" or "mse".
-        energy_weight: of the energies' term; 0 leaves a property out, as does a set without such labels.
-        forces_weight: of the forces' term (mean over all components of all atoms).
-        dipole_weight: of the dipoles' term (mean over all components).
+        loss: "robust" (Barron's, shape and scale learned for each property), "huber" or "mse" (both in units of the
+            labels' spread), "so3lr" or "mace" (squared errors in eV, Å, e, as these papers have them).
+        energy_weight: of the energies' term: a number, or {start, end, shape, begin, until} to change it along the
+            run; 0 leaves a property out, as does a set without such labels; empty: the loss's own.
+        forces_weight: of the forces' term.
+        stress_weight: of the stresses' term, of fully periodic structures.
+        dipole_weight: of the dipoles' term.
         hirshfeld_weight: of the Hirshfeld ratios' term.
         charges_weight: of the partial charges' term; 0 by default, as the charges of most methods are no observables.
+        node_energies_weight: of the term of a teacher's atomic energies, with which those of the network, without
+            physical terms, are compared.
         energy_per: "atom": residuals are divided by the number of atoms; "structure": they are not.
+        average: of forces and other labels of atoms: "labels": over all of a batch, so that large structures count
+            for more; "structure": over each structure first; empty: the loss's own ("structure" for so3lr).
         huber_width: where the Huber loss turns linear, in mean absolute deviations of the labels.
         batch_size: structures in a batch, on average; batches are cut by atoms, edges and pairs.
         kind_shares: fraction of each kind of structure among what is drawn, such as {"bottom-up": 0.5, "top-down":
@@ -38,6 +47,11 @@ class TrainSettings:
         precision: of the network's arithmetic: "float32", "float64", or on GPUs "tf32" or "bf16" (matrix products
             alone; sums, geometry and energies stay in float32).
         learning_rate: at the top.
+        stage_two: fraction of the run after which stage two begins, with other weights and a constant learning rate
+            (MACE's "swa"; 0.75 there); 0 for none.
+        stage_two_rate: learning rate of stage two over learning_rate.
+        stage_two_weights: weights of stage two by property, such as {energy: 1000, forces: 100}; those not named stay
+            as they are; empty: the loss's own (mace: energy 1000, forces 100, stress 10).
         weight_decay: decoupled, per step and learning rate; not of biases and single numbers.
         warmup_steps: over which the learning rate rises.
         schedule: "cosine" to the end of the run, "exponential" to the same end, "plateau" or "constant".
@@ -55,18 +69,23 @@ class TrainSettings:
         compile: "yes", "no" or "auto": compile the training step, which costs minutes once (a quarter of an hour and
             more on a busy machine) and halves a step's time; "auto" does so for SpookyNet without dropped modules and
             SO3LR in runs with a `time` of two hours or more. Where it fails, the run goes on without.
+        plot_every: validations between pictures of the curves and the parity while the run goes on; 0: at its end.
+        tensorboard: also write TensorBoard's event files, into the folder's tensorboard/.
         threads: of torch; 0 leaves them alone.
         device: "cpu", "cuda" or "auto".
         seed: of the order of structures and of everything random.
     """
 
     loss: str = "robust"
-    energy_weight: float = 1.0
-    forces_weight: float = 1.0
-    dipole_weight: float = 1.0
-    hirshfeld_weight: float = 0.1
-    charges_weight: float = 0.0
+    energy_weight: float | Ramp | None = None
+    forces_weight: float | Ramp | None = None
+    stress_weight: float | Ramp | None = None
+    dipole_weight: float | Ramp | None = None
+    hirshfeld_weight: float | Ramp | None = None
+    charges_weight: float | Ramp | None = None
+    node_energies_weight: float | Ramp | None = None
     energy_per: str = "atom"
+    average: str = ""
     huber_width: float = 0.1
     batch_size: int = 16
     kind_shares: Mapping[str, float] = field(default_factory=dict)
@@ -74,6 +93,9 @@ class TrainSettings:
     accumulate: int = 1
     precision: str = "float32"
     learning_rate: float = 1e-3
+    stage_two: float = 0.0
+    stage_two_rate: float = 0.1
+    stage_two_weights: Mapping[str, float] = field(default_factory=dict)
     weight_decay: float = 1e-3
     warmup_steps: int = 100
     schedule: str = "cosine"
@@ -89,6 +111,8 @@ class TrainSettings:
     validation_structures: int = 500
     checkpoint_minutes: float = 1.0
     compile: str = "auto"
+    plot_every: int = 5
+    tensorboard: bool = False
     threads: int = 0
     device: str = "auto"
     seed: int = 1
@@ -99,15 +123,42 @@ class TrainSettings:
         return parse_duration(self.time) if self.time else float("inf")
 
     @property
-    def weights(self) -> dict[str, float]:
-        """Weight of each property of a `Dataset`."""
-        return {
-            "energy": self.energy_weight,
-            "forces": self.forces_weight,
-            "dipole": self.dipole_weight,
-            "hirshfeld_ratios": self.hirshfeld_weight,
-            "charges": self.charges_weight,
-        }
+    def weights(self) -> dict[str, float | Ramp]:
+        """Weight of each property of a `Dataset`, as given or the loss's own."""
+        found: dict[str, float | Ramp] = {}
+        for name, setting in WEIGHT_FIELDS.items():
+            given = getattr(self, setting)
+            found[name] = WEIGHTS.get(self.loss, {}).get(name, 0.0) if given is None else given
+        return found
+
+    def weights_at(self, progress: float) -> dict[str, float]:
+        """Weight of each property where so much of the run (0 to 1) is over."""
+        found = {name: w.at(progress) if isinstance(w, Ramp) else w for name, w in self.weights.items()}
+        if self.in_stage_two(progress):
+            found |= self.stage_two_weights or STAGE_TWO_WEIGHTS.get(self.loss, {})
+        return found
+
+    @property
+    def largest_weights(self) -> dict[str, float]:
+        """The most each property ever weighs: those with 0 take no part."""
+        found = {name: w.largest if isinstance(w, Ramp) else w for name, w in self.weights.items()}
+        if self.stage_two:
+            for name, weight in (self.stage_two_weights or STAGE_TWO_WEIGHTS.get(self.loss, {})).items():
+                found[name] = max(found[name], weight)
+        return found
+
+    @property
+    def weights_change(self) -> bool:
+        """Whether the weights are not the same all along the run."""
+        return bool(self.stage_two) or any(isinstance(w, Ramp) for w in self.weights.values())
+
+    def in_stage_two(self, progress: float) -> bool:
+        return self.stage_two > 0.0 and progress >= self.stage_two
+
+    @property
+    def by_structure(self) -> bool:
+        """Whether labels of atoms are averaged over each structure first."""
+        return (self.average or ("structure" if self.loss == "so3lr" else "labels")) == "structure"
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -145,29 +196,40 @@ class TrainSettings:
             "optimizer": OPTIMIZERS,
             "precision": PRECISIONS,
             "energy_per": ("atom", "structure"),
+            "average": AVERAGES,
             "compile": ("auto", "yes", "no"),
         }
         for name, allowed in choices.items():
             value = getattr(self, name)
             if value not in allowed:
-                raise InputError(
-                    f"{where}{name} is one of {', '.join(allowed)}, not {value!r}{suggestion(value, allowed)}"
-                )
-        for name in ("learning_rate", "batch_size", "accumulate", "huber_width", "final_rate", "checkpoint_minutes"):
+                words = ", ".join(word for word in allowed if word)
+                raise InputError(f"{where}{name} is one of {words}, not {value!r}{suggestion(value, allowed)}")
+        positive = ("learning_rate", "batch_size", "accumulate", "huber_width", "final_rate", "checkpoint_minutes")
+        for name in (*positive, "stage_two_rate"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{where}{name} must be above zero, not {getattr(self, name)}")
-        for name in ("weight_decay", "warmup_steps", "clip", "epochs", "stop_after", "validate_every", "threads"):
+        counts = ("weight_decay", "warmup_steps", "clip", "epochs", "stop_after", "validate_every", "threads")
+        for name in (*counts, "plot_every"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{where}{name} must not be below zero: {getattr(self, name)}")
-        for name, top in (("ema", 1.0), ("plateau_factor", 1.0)):
+        for name, top in (("ema", 1.0), ("plateau_factor", 1.0), ("stage_two", 1.0)):
             if not 0.0 <= getattr(self, name) < top:
                 raise InputError(f"{where}{name} must lie between 0 and 1, not {getattr(self, name)}")
-        if any(weight < 0 for weight in self.weights.values()) or not any(self.weights.values()):
+        for name in self.stage_two_weights:
+            if name not in WEIGHT_FIELDS:
+                meant = f"{suggestion(name, WEIGHT_FIELDS)} ({', '.join(WEIGHT_FIELDS)})"
+                raise InputError(f"{where}stage_two_weights: there is no property {name!r}{meant}")
+        if self.stage_two_weights and not self.stage_two:
+            raise InputError(f"{where}stage_two_weights are given, but stage_two, the fraction it begins at, is not")
+        ends = [w for v in self.weights.values() for w in ((v.start, v.end) if isinstance(v, Ramp) else (v,))]
+        if any(not weight >= 0 for weight in (*ends, *self.stage_two_weights.values())) or not any(ends):
             raise InputError(f"{where}the weights of the properties must be >= 0, and one of them above")
         if not self.time and not self.epochs and not (self.stop_after or self.schedule == "plateau"):
             raise InputError(f"{where}give time (such as '35 min'), epochs or stop_after: the run would never end")
         if self.schedule in ("cosine", "exponential") and not self.time and not self.epochs:
             raise InputError(f"{where}the schedule {self.schedule!r} needs to know the end: give time or epochs")
+        if self.weights_change and not self.time and not self.epochs:
+            raise InputError(f"{where}weights that change along the run need to know its end: give time or epochs")
         _ = self.seconds
 
 
@@ -189,11 +251,22 @@ def parse_duration(text: str | float) -> float:
 
 
 def _as_type(name: str, value: Any, default: Any, where: str) -> Any:
+    if name in WEIGHT_FIELDS.values():
+        if value is None or value == "":
+            return None
+        if isinstance(value, (Mapping, Ramp)):
+            return read_ramp(value, f"{where}{name}")
+        default = 1.0
+    if isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise InputError(f"{where}{name} is true or false, not {value!r}")
+        return value
     if name == "time":
         return value if isinstance(value, str) else float(value)
     if isinstance(default, Mapping):
         if not isinstance(value, Mapping) or not all(_is_number(v) for v in value.values()):
-            raise InputError(f"{where}{name} maps kinds to numbers, such as {{bottom-up: 0.5, top-down: 0.5}}")
+            example = "{bottom-up: 0.5, top-down: 0.5}" if name == "kind_shares" else "{energy: 1000, forces: 100}"
+            raise InputError(f"{where}{name} holds names and numbers, such as {example}")
         return {str(k): float(v) for k, v in value.items()}
     if isinstance(default, str):
         if isinstance(value, bool) and name == "compile":

@@ -18,6 +18,9 @@ from heliodor.train.settings import NOT_OF_THE_RESULT, TrainSettings
 
 FORMAT = "heliodor-training-1"
 
+ROWS = 100_000
+"""Of a set's arrays, read at a time."""
+
 
 def fingerprint(model: Potential, training: Dataset, validation: Dataset, settings: TrainSettings) -> str:
     """SHA-256 of all that decides a run's result."""
@@ -34,12 +37,15 @@ def fingerprint(model: Potential, training: Dataset, validation: Dataset, settin
     for dataset in (training, validation):
         for name in ("offsets", *PER_ATOM, *PER_STRUCTURE):
             values = getattr(dataset, name)
-            if values.dtype.kind in "OU":
-                digest.update("\0".join(map(str, values)).encode())
-            else:
-                # files keep some numbers in fewer bits
-                wide = np.float64 if values.dtype.kind == "f" else np.int64
-                digest.update(np.ascontiguousarray(values, dtype=wide).tobytes())
+            # some at a time: a set may lie on the disk because it does not fit in memory
+            for begin in range(0, len(values), ROWS):
+                part = values[begin : begin + ROWS]
+                if values.dtype.kind in "OU":
+                    digest.update(("\0" * (begin > 0) + "\0".join(map(str, part))).encode())
+                else:
+                    # files keep some numbers in fewer bits
+                    wide = np.float64 if values.dtype.kind == "f" else np.int64
+                    digest.update(np.ascontiguousarray(part, dtype=wide).tobytes())
     return digest.hexdigest()
 
 

@@ -12,8 +12,10 @@ from torch import Tensor
 from heliodor.errors import InputError
 from heliodor.potential import Potential
 from heliodor.train.batches import Batch, Lists, Shape
+from heliodor.train.lazy_lists import LazyLists
 from heliodor.train.losses import Loss
-from heliodor.train.step import functional_step, plain_step
+from heliodor.train.precision import RoundedProducts
+from heliodor.train.step import StepFunction, functional_step, plain_step
 
 PAYS_AFTER = 2.0 * 3600.0
 """s; what compilation costs is not won back in shorter runs: on two busy cores it took over a quarter of an hour."""
@@ -53,20 +55,33 @@ def will_compile(choice: str, model: Potential, seconds: float) -> bool:
     return choice == "yes" or (choice == "auto" and known and PAYS_AFTER <= seconds < math.inf)
 
 
+def rounded(step: StepFunction) -> StepFunction:
+    """The same with the products of its forward pass, and so their derivatives, in bfloat16."""
+
+    def short(batch: Batch, counts: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        with RoundedProducts():
+            return step(batch, counts)
+
+    return short
+
+
 class Stepper:
     """Loss and sums of absolute errors of a batch, by a compiled function or plainly.
 
     Args:
         shape: of the batches of a compiled step.
+        precision: "bf16" rounds products; others are a matter of the batches' and parameters' dtype.
 
     Attributes:
         compiled: whether batches are filled up and the compiled step is taken.
         note: why not, if that was tried.
     """
 
-    def __init__(self, model: Potential, loss: Loss, lists: Lists, shape: Shape) -> None:
+    def __init__(
+        self, model: Potential, loss: Loss, lists: Lists, shape: Shape | None, precision: str = "float32"
+    ) -> None:
         self.model, self.loss, self.lists, self.shape = model, loss, lists, shape
-        self.plain = plain_step(model, loss)
+        self.plain = rounded(plain_step(model, loss)) if precision == "bf16" else plain_step(model, loss)
         self.fast = self.plain
         self.compiled, self.note = False, ""
 
@@ -77,6 +92,8 @@ class Stepper:
         """
         random = torch.get_rng_state()
         try:
+            if isinstance(self.lists, LazyLists):
+                raise NotImplementedError("the lists of this set are found batch by batch")
             self.fast = functional_step(self.model, self.loss, self.lists)
             self.compiled = True
             value, norm = self._once(chosen)
@@ -97,19 +114,20 @@ class Stepper:
         """Structures as the step wants them, on the model's device."""
         return self.lists.batch(chosen, self.shape if self.compiled else None).to(self.model.device)
 
-    def __call__(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    def __call__(self, batch: Batch, counts: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss and sums of absolute errors; of a part of a batch, whose labels are counted by `counts`, its share."""
         if not self.compiled:
-            return self.plain(batch)
+            return self.plain(batch, counts)
         try:
-            return self.fast(batch)
+            return self.fast(batch, counts)
         except Exception as error:
             self._fall_back(error)
-            return self.plain(self.batch(batch.index[batch.index >= 0].cpu().numpy()))
+            return self.plain(self.batch(batch.index[batch.index >= 0].cpu().numpy()), counts)
 
     def _once(self, chosen: np.ndarray) -> tuple[float, float]:
         self._clear()
         step = self.fast if self.compiled else self.plain
-        value, _ = step(self.batch(chosen))
+        value, _ = step(self.batch(chosen), None)
         value.backward()  # type: ignore[no-untyped-call]
         grads = [p.grad for p in self.model.parameters() if p.grad is not None]
         return float(value.detach()), float(torch.nn.utils.get_total_norm(grads))

@@ -20,9 +20,12 @@ MOMENT = ("step", "time_fs")
 
 DRIFT = "drift_meV_per_atom_ps"
 
+FORCE_ERROR = "force_error_max_eV_per_A"
+
 FORMATS = {
     "temperature_K": ".3f",
     DRIFT: ".5g",
+    FORCE_ERROR: ".4g",
     "pressure_bar": ".2f",
     **{f"pressure_{axis}_bar": ".2f" for axis in ("xx", "yy", "zz")},
     "density_g_cm3": ".7g",
@@ -38,7 +41,8 @@ class Log:
     """Collects the log; writes it to a CSV file, line by line, if a path is given.
 
     Columns: step, time_fs, [structure,] temperature_K, potential_eV, ``<term>_eV`` for each energy term,
-    kinetic_eV, conserved_eV, drift_meV_per_atom_ps (slope of the conserved quantity over the run so far). Potential
+    kinetic_eV, conserved_eV, drift_meV_per_atom_ps (slope of the conserved quantity over the run so far), and, of
+    models with an uncertainty, force_error_max_eV_per_A, the largest `Prediction.force_error` of an atom. Potential
     energies of models trained on forces are relative: only differences mean something.
 
     Runs that keep the virial also have, where periodic, pressure_bar (instantaneous, a third of the trace),
@@ -178,9 +182,13 @@ def _values(state: MDState, boxed: bool, periodic: bool, timestep: float) -> dic
     values = {"temperature_K": temperature(state), "potential_eV": state.energy}
     values |= {f"{name}_eV": energy for name, energy in terms.items()}
     values |= {"kinetic_eV": kinetic, "conserved_eV": state.energy + kinetic + state.bath}
+    system = state.system
+    error = None if state.prediction is None else state.prediction.force_error
+    if error is not None:
+        most = torch.zeros_like(state.energy)
+        values[FORCE_ERROR] = most.scatter_reduce(0, system.batch, error.to(most.dtype), "amax")
     if state.virial is None or not boxed:
         return values
-    system = state.system
     if periodic:
         diagonal = torch.diagonal(pressure(state, timestep), dim1=-2, dim2=-1) / BAR
         volume = system.volume.abs()

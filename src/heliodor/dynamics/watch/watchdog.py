@@ -58,6 +58,7 @@ class Watch:
         path: str | Path | None = None,
         on_bond_change: str = "warn",
         on_doubt: str = "warn",
+        doubt_above: float | None = None,
         stride: int = 10,
     ) -> None:
         """Begin a watch.
@@ -69,19 +70,23 @@ class Watch:
             timestep: fs, for the advice in messages.
             path: of the file for frames around events, extended XYZ; frames are appended to it. None for none.
             on_bond_change, on_doubt: ``"stop"`` the run in order, ``"warn"``, or ``"ignore"`` (not even looked for).
+            doubt_above: eV/Å, limit handed to the potential's ``doubts``; None for its own.
             stride: steps between the frames kept for that file.
 
         Raises:
-            InputError: an unknown choice, or a stride below 1.
+            InputError: an unknown choice, a limit that is no positive number, or a stride below 1.
         """
         for name, choice in (("on_bond_change", on_bond_change), ("on_doubt", on_doubt)):
             if choice not in CHOICES:
                 raise InputError(f"{name} must be 'stop', 'warn' or 'ignore', not {choice!r}")
+        if doubt_above is not None and not doubt_above > 0.0:
+            raise InputError(f"doubt_above must be a positive force (eV/Å), not {doubt_above!r}")
         if stride < 1:
             raise InputError(f"the stride of saved frames must be at least 1 step, not {stride}")
         self._temperature, self._timestep = temperature, timestep
         self._on_bond_change, self._on_doubt = on_bond_change, on_doubt
         self._doubts = getattr(potential, "doubts", None)
+        self._limit = {} if doubt_above is None else {"limit": doubt_above}
         self._trouble = Trouble(None if path is None else Path(path), start.system.n_atoms, stride)
         self._cells = cells_of(start.system)
         self.bonds = bonded_pairs(start.system)
@@ -230,7 +235,7 @@ class Watch:
         if self._on_doubt == "ignore" or self._doubts is None or state.prediction is None:
             return []
         events = []
-        found: list[Doubt] = self._doubts(state.system, state.prediction)
+        found: list[Doubt] = self._doubts(state.system, state.prediction, **self._limit)
         for doubt in found:
             # -1 stands for a doubt about no atom in particular
             atoms = set(doubt.atoms) or {-1}

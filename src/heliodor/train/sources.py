@@ -1,0 +1,184 @@
+"""From the files of a configuration to training, validation and test sets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from heliodor.errors import InputError
+from heliodor.neighbors import find_neighbors
+from heliodor.system import System
+from heliodor.train.config import DataChoices, TrainConfig
+from heliodor.train.dataset import Dataset, join, open_dataset
+from heliodor.train.errors import data_name
+from heliodor.train.reading import Source, Wanted, open_source
+from heliodor.train.reading.own import is_own
+from heliodor.train.splits import split_dataset
+
+CHUNK = 2000
+"""Structures whose distances are looked at in one go."""
+
+Tell = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sets:
+    """What a run is given.
+
+    Attributes:
+        notes: sentences on what was decided about keys, units, filters and the division.
+    """
+
+    training: Dataset
+    validation: Dataset
+    test: Dataset | None
+    notes: tuple[str, ...]
+
+
+def load_sets(config: TrainConfig, tell: Tell) -> Sets:
+    """Read, check, filter and divide.
+
+    Raises:
+        InputError: missing files or keys, labels that are no numbers, nothing left, electrons that do not fit.
+    """
+    data, notes = config.data, []
+    sets: dict[str, Dataset] = {}
+    for name in ("training", "validation", "test"):
+        paths = [config.path(path) for path in getattr(data, name)]
+        if paths:
+            sets[name], said = _load(paths, name, data, tell)
+            notes += said
+    shares = {name: getattr(data, f"{name}_share") for name in ("validation", "test") if name not in sets}
+    if any(shares.values()):
+        parts, said = _divide(sets["training"], shares, data)
+        sets |= parts
+        notes += said
+    if data.structures and data.structures < len(sets["training"]):
+        order = np.random.default_rng([data.split_seed, 5]).permutation(len(sets["training"]))
+        sets["training"] = sets["training"].take(np.sort(order[: data.structures]))
+        notes.append(f"{data.structures} of {len(order)} training structures, drawn at random")
+    return Sets(sets["training"], sets["validation"], sets.get("test"), tuple(notes))
+
+
+def _load(paths: Sequence[Path], name: str, data: DataChoices, tell: Tell) -> tuple[Dataset, list[str]]:
+    notes: list[str] = []
+    parts = []
+    for path in paths:
+        part = _read(path, data, notes, tell)
+        if data.check_electrons:
+            _check_electrons(part, path)
+        parts.append(_filter(part, path, data, notes, tell))
+    whole = parts[0] if len(parts) == 1 else join(parts)
+    if len(whole) == 0:
+        raise InputError(f"data.{name}: no structures are left of {', '.join(map(str, paths))}")
+    return whole, notes
+
+
+def _read(path: Path, data: DataChoices, notes: list[str], tell: Tell) -> Dataset:
+    if path.is_dir() or (path.is_file() and path.suffix.lower() in (".h5", ".hdf5") and is_own(path)):
+        if data.keys or data.energy_unit or data.length_unit:
+            notes.append(f"{path} is a data set of heliodor: keys and units are not for it")
+        found = open_dataset(path)
+        return found if found.method or not data.method else replace(found, method=data.method)
+    units = {
+        f"{what}_unit": getattr(data, f"{what}_unit") for what in ("energy", "length", "force", "dipole", "stress")
+    }
+    wanted = Wanted(keys=data.keys, gradient=data.gradient, method=data.method, keep_nan=data.keep_nan, **units)
+    try:
+        return _assemble(open_source(path, wanted), notes, tell)
+    except InputError as error:
+        raise InputError(_in_yaml(str(error))) from None
+
+
+def _assemble(source: Source, notes: list[str], tell: Tell) -> Dataset:
+    path = source.path
+    notes += [f"{path.name}: {line}" for line in source.said]
+    blocks: list[Dataset] = []
+    done = 0
+    for block in source.blocks(0):
+        lost = {label: len(which) for label, which in block.notes.get("not_numbers", {}).items()}
+        notes += [
+            f"{path.name}: {n} labels of {label} that are no numbers count as missing" for label, n in lost.items()
+        ]
+        blocks.append(block)
+        done += len(block)
+        tell(f"reading {path.name}", done, source.total)
+    return join(blocks)
+
+
+def _in_yaml(text: str) -> str:
+    """A message for `heliodor data`, in the words of the YAML file."""
+    text = re.sub(r"--([a-z-]+)-key\b", lambda m: f"data.keys.{m.group(1).replace('-', '_')}", text)
+    return text.replace("with --keep-nan", "with data.keep_nan: true").replace("--units eV", "data.energy_unit: eV")
+
+
+def _check_electrons(data: Dataset, path: Path) -> None:
+    electrons = np.add.reduceat(data.numbers, data.offsets[:-1]) - data.charge
+    left = electrons - data.spin
+    bad = np.flatnonzero((np.mod(left, 2.0) != 0.0) | (left < 0))
+    if not len(bad):
+        return
+    k = int(bad[0])
+    hint = (
+        "the file seems to mix charge states without saying so: name the key of the charge in data.keys.charge (and of "
+        "the unpaired electrons in data.keys.spin)"
+        if not data.charge.any() and not data.spin.any()
+        else "mend its charge or its number of unpaired electrons"
+    )
+    raise InputError(
+        f"{path}: {len(bad)} of {len(data)} structures have electrons that do not fit their charge and spin, such as "
+        f"{data_name(data, k)} with {electrons[k]:g} electrons, {data.spin[k]:g} of them unpaired: {hint}; "
+        "data.check_electrons: false takes them as they are"
+    )
+
+
+def _filter(data: Dataset, path: Path, choices: DataChoices, notes: list[str], tell: Tell) -> Dataset:
+    keep = np.ones(len(data), dtype=bool)
+    if choices.max_force is not None:
+        norms = np.linalg.norm(data.forces, axis=1)
+        large = np.maximum.reduceat(np.nan_to_num(norms), data.offsets[:-1]) > choices.max_force
+        if large.any():
+            notes.append(f"{path.name}: {large.sum()} structures left out, forces above {choices.max_force:g} eV/Å")
+        keep &= ~large
+    if choices.min_distance is not None:
+        close = _closest(data, choices.min_distance, lambda n, of: tell(f"distances of {path.name}", n, of))
+        if close.any():
+            notes.append(f"{path.name}: {close.sum()} structures left out, atoms below {choices.min_distance:g} Å")
+        keep &= ~close
+    return data if keep.all() else data.take(np.flatnonzero(keep))
+
+
+def _closest(data: Dataset, limit: float, tell: Callable[[int, int], None]) -> np.ndarray:
+    """Whether two atoms of a structure are closer than the limit (Å), periodic images included."""
+    found = np.zeros(len(data), dtype=bool)
+    for begin in range(0, len(data), CHUNK):
+        end = min(begin + CHUNK, len(data))
+        system = System.from_atoms([data.atoms(k) for k in range(begin, end)])
+        edges = find_neighbors(system, limit)
+        near = edges.vectors(system).norm(dim=-1) < limit
+        found[begin + torch.unique(system.batch[edges.i[near]]).numpy()] = True
+        tell(end, len(data))
+    return found
+
+
+def _divide(data: Dataset, shares: dict[str, float], choices: DataChoices) -> tuple[dict[str, Dataset], list[str]]:
+    """Parts of a set, each as near to its share as undivided molecules allow."""
+    wanted = {name: share for name, share in shares.items() if share}
+    rest = 1.0 - sum(wanted.values())
+    if rest <= 0.0:
+        raise InputError("data: nothing is left to train on once the validation and test shares are taken off")
+    try:
+        split = split_dataset(data, {"training": rest, **wanted}, by=choices.split, seed=choices.split_seed)
+    except InputError as error:
+        shown = " and ".join(f"data.{name}_share" for name in wanted)
+        raise InputError(f"{shown}: {error}; give files of their own, larger shares, or split: frame") from None
+    parts = {name: data.take(chosen) for name, chosen in split.parts.items()}
+    counted = ", ".join(f"{len(part)} for {name}" for name, part in parts.items())
+    units = "" if choices.split == "frame" else f" ({sum(split.units.values())} of them)"
+    return parts, [f"divided by {choices.split}{units}: {counted}"]
