@@ -42,6 +42,7 @@ TIMED = (KERNEL, REFERENCE, "mace-torch", KOKKOS, SERIAL)
 WARMUP = 3
 """Calls before the first that is timed: TorchScript rewrites its code in these."""
 
+
 class Worker:
     """One implementation with one model and system, in a process of its own."""
 

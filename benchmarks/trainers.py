@@ -154,6 +154,7 @@ def so3krates_torch(settings: dict[str, Any]) -> Made:
     model = SO3LR(
         r_max=4.5,
         r_max_lr=100.0,
+        dispersion_energy_cutoff_lr_damping=2.0,
         num_radial_basis_fn=size["n_basis"],
         radial_basis_fn="bernstein",
         degrees=[1, 2, 3, 4],

@@ -171,7 +171,5 @@ def _alone(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise InputError(
-                f"another heliodor works in {folder}: wait for it, or take another --output"
-            ) from None
+            raise InputError(f"another heliodor works in {folder}: wait for it, or take another --output") from None
         yield

@@ -8,7 +8,7 @@ from ase.build import molecule
 
 import heliodor
 from heliodor.distil.config import DistilChoices, explain, read_distil_choices
-from heliodor.distil.labels import split_groups
+from heliodor.distil.labels import split_buckets, split_groups
 from heliodor.distil.pipeline import distil
 from heliodor.errors import InputError
 from heliodor.train.dataset import Dataset
@@ -148,6 +148,22 @@ def test_too_few_groups():
     alone = Dataset.from_atoms([data.atoms(0)])
     with pytest.raises(InputError, match="set would be empty"):
         split_groups(alone, read_distil_choices({}).structures, 0)
+
+
+def test_buckets_keep_molecules_apart():
+    random = np.random.default_rng(0)
+    names = ["C" * n + "O" * m for n in range(1, 9) for m in range(1, 5)]
+    frames = []
+    for k in range(600):
+        frame = molecule("H2O")
+        # pairs of any two molecules, some with water
+        pair = random.choice(names, size=1 + k % 2)
+        frame.info |= {"kind": "dimer", "group": ".".join(sorted(set(pair.tolist())))}
+        frames.append(frame)
+    data = Dataset.from_atoms(frames)
+    parts = split_buckets(data, read_distil_choices({}).structures, 3)
+    seen = [{name for group in part.group for name in str(group).split(".")} for part in parts]
+    assert all(seen) and not seen[0] & seen[1] and not seen[0] & seen[2] and not seen[1] & seen[2]
 
 
 def test_stages_and_teachers_that_are_not(tmp_path):

@@ -76,6 +76,30 @@ def _piece(
     return found, counts
 
 
+def split_buckets(data: Dataset, choices: StructureChoices, seed: int) -> tuple[Dataset, Dataset, Dataset]:
+    """Training, validation and test sets of generated structures: no molecule is in two of them, be it in a dimer.
+
+    Whole buckets of molecules (`heliodor.distil.structures.groups.bucket_of`) are held out, at least one for each set,
+    and structures that mix molecules of a held-out bucket with others are left out.
+
+    Raises:
+        InputError: a set would be empty.
+    """
+    from heliodor.distil.structures.groups import BUCKETS, buckets_of
+
+    order = np.random.default_rng([seed, 5]).permutation(BUCKETS).tolist()
+    n_test, n_valid = (max(1, round(share * BUCKETS)) for share in (choices.test, choices.validation))
+    test, valid = frozenset(order[:n_test]), frozenset(order[n_test : n_test + n_valid])
+    part = np.full(len(data), -1)
+    for k, group in enumerate(data.group):
+        found = buckets_of(str(group))
+        if not found & (test | valid):
+            part[k] = 0
+        elif found <= valid or found <= test:
+            part[k] = 1 if found <= valid else 2
+    return _parts(data, part)
+
+
 def split_groups(data: Dataset, choices: StructureChoices, seed: int) -> tuple[Dataset, Dataset, Dataset]:
     """Training, validation and test sets of each kind, whole groups of it.
 
@@ -97,11 +121,14 @@ def split_groups(data: Dataset, choices: StructureChoices, seed: int) -> tuple[D
                     part[mine[inverse == k]] = which
                     room[which] -= sizes[k]
                     break
+    return _parts(data, part)
+
+
+def _parts(data: Dataset, part: np.ndarray) -> tuple[Dataset, Dataset, Dataset]:
     sets = [np.flatnonzero(part == which) for which in range(3)]
     for words, chosen in zip(("training", "validation", "test"), sets, strict=True):
         if not len(chosen):
-            raise InputError(
-                f"the {words} set would be empty: {len(data)} structures in {len(np.unique(group))} groups are too few"
-            )
+            groups = len(np.unique(data.group))
+            raise InputError(f"the {words} set would be empty: {len(data)} structures in {groups} groups are too few")
     training, validation, test = (data.take(chosen) for chosen in sets)
     return training, validation, test

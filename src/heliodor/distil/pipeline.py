@@ -21,7 +21,7 @@ from heliodor.distil.active import choose_by_disagreement, disagreement
 from heliodor.distil.config import DistilChoices
 from heliodor.distil.features import match_features
 from heliodor.distil.judge import judge
-from heliodor.distil.labels import label_pieces, split_groups
+from heliodor.distil.labels import label_pieces, split_buckets, split_groups
 from heliodor.distil.structures.recipe import Recipe, find_recipe
 from heliodor.distil.student import new_student, share_physics
 from heliodor.distil.teach import check_teacher
@@ -89,7 +89,7 @@ def _stages(
     else:
         made = {"from": str(source), "file": _stamp(Path(source))}
     asked = {"teacher": name, "weights": _weights(teacher), "max_force": s.max_force, "cutoff": s.periodic_cutoff}
-    shares = {"validation": s.validation, "test": s.test, "seed": seed}
+    shares = {"validation": s.validation, "test": s.test, "seed": seed, "buckets": str(source) == GENERATED}
     learner = {"student": plain["student"], "seed": seed}
     hint = {"features": choices.features, "epochs": choices.features_epochs}
     training = {**learner, "train": settings.to_dict()}
@@ -104,7 +104,7 @@ def _stages(
         ),
         Stage(
             *("split", "training, validation and test sets", ("labels",), shares, SETS),
-            partial(_split, choices, folder),
+            partial(_split, split_buckets if str(source) == GENERATED else split_groups, choices, folder),
         ),
         Stage(
             *("active", "structures on which students disagree", ("split",)),
@@ -166,8 +166,10 @@ def _label(teacher: Potential, name: str, choices: DistilChoices, folder: Path, 
     return {"labelled": len(found), **{why.replace(" ", "_"): count for why, count in left_out.items()}}
 
 
-def _split(choices: DistilChoices, folder: Path, say: Say) -> Mapping[str, Any]:
-    parts = split_groups(Dataset.read(folder / "labelled.h5"), choices.structures, choices.seed)
+def _split(
+    divide: Callable[..., tuple[Dataset, Dataset, Dataset]], choices: DistilChoices, folder: Path, say: Say
+) -> Mapping[str, Any]:
+    parts = divide(Dataset.read(folder / "labelled.h5"), choices.structures, choices.seed)
     for name, part in zip(SETS, parts, strict=True):
         part.write(folder / name)
     return {name.removesuffix(".h5"): len(part) for name, part in zip(SETS, parts, strict=True)}

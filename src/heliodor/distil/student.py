@@ -35,6 +35,8 @@ def new_student(choices: StudentChoices, teacher: Potential, training: Dataset, 
         if missing:
             raise InputError(f"start: {choices.start} does not know the atomic numbers {missing} of the training set")
         student.requires_grad_(True)
+        # what it knew of its own errors will no longer hold
+        student.uncertainty = None
         # what it begins with has been told by its own card; energies are relative to the same zero
         student.card = {"started_from": choices.start, "seed": seed, **_own_zero(student).to_card()}
     else:

@@ -117,7 +117,15 @@ def _label(teacher: Potential, chunk: Dataset, tell: Callable[[int], None]) -> D
         done += len(chosen)
         tell(done)
     dipole[chunk.pbc.any(1)] = np.nan
-    return replace(chunk, energy=energy, forces=forces, dipole=dipole, **per_atom)
+    return replace(
+        chunk,
+        energy=energy,
+        forces=forces,
+        dipole=dipole,
+        hirshfeld_ratios=per_atom["hirshfeld_ratios"],
+        charges=per_atom["charges"],
+        node_energies=per_atom["node_energies"],
+    )
 
 
 def _groups(lists: Lists) -> list[np.ndarray]:

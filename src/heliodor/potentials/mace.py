@@ -232,16 +232,16 @@ class _Elements:
     """Which atoms are of which element: runs of the sorted atoms."""
 
     index: Int[Tensor, "Z"]
-    counts: tuple[int, ...]
+    counts: list[int]
 
     @staticmethod
     def of(species: Int[Tensor, "N"]) -> _Elements:
         index, counts = torch.unique_consecutive(species, return_counts=True)
-        return _Elements(index, tuple(counts.tolist()))
+        return _Elements(index, counts.tolist())
 
     def linear(self, x: Float[Tensor, "N M U"], weight: Float[Tensor, "All U W"]) -> Float[Tensor, "N M W"]:
         """A linear map for each element."""
-        parts = zip(x.split(self.counts), weight.index_select(0, self.index), strict=True)
+        parts = zip(torch.split(x, self.counts), weight.index_select(0, self.index), strict=True)
         return torch.cat([part @ w for part, w in parts])
 
 
@@ -309,9 +309,11 @@ class Layer(nn.Module):
         # radial functions and harmonics once for each pair; the latter of odd degree change sign with its direction
         weights = self.radial_functions(radial).index_select(0, rows.pair).unbind(1)
         sign = rows.sign.unsqueeze(-1)
-        turned = (harmonics @ self.coupling).index_select(0, rows.pair) * torch.where(self.odd, sign, sign.square())
+        turned = (harmonics @ self.get_buffer("coupling")).index_select(0, rows.pair) * torch.where(
+            self.get_buffer("odd"), sign, sign.square()
+        )
         sums = []
-        for (l1, _, l3), weight, turn in zip(self.paths, weights, turned.split(self.widths, dim=1), strict=True):
+        for (l1, _, l3), weight, turn in zip(self.paths, weights, torch.split(turned, self.widths, dim=1), strict=True):
             come, go = 2 * l1 + 1, 2 * l3 + 1
             left = (sent[l1] * weight.unsqueeze(1)).view(n, width * come, k)
             sums.append(torch.bmm(turn.reshape(n, width * come, go).mT, left))
@@ -327,12 +329,13 @@ class Layer(nn.Module):
         """
         one = a.new_ones(1, a.shape[2], a.shape[0])
         values = torch.cat([a.permute(1, 2, 0), one])
-        tables = [product.factors(len(values) - 1) for product in self.products]
+        products: list[Any] = list(self.products)
+        tables = [product.factors(len(values) - 1) for product in products]
         factors = torch.cat(tables).T
         monomials = values.index_select(0, factors[0])
         for more in factors[1:]:
             monomials = monomials * values.index_select(0, more)
-        parts = zip(self.products, monomials.split([len(table) for table in tables]), strict=True)
+        parts = zip(products, torch.split(monomials, [len(table) for table in tables]), strict=True)
         return [product(part, elements) for product, part in parts]
 
     def radial_functions(self, radial: Float[Tensor, "E B"]) -> Float[Tensor, "E P K"]:
@@ -390,7 +393,7 @@ class Product(nn.Module):
         for order, weight in enumerate(self.weights, start=1):
             coefficients = self.get_buffer(f"coefficients_{order}").permute(1, 0, 2)
             found.append(torch.einsum("mqp,zpk->zkmq", coefficients, weight.index_select(0, elements.index)))
-        atoms = monomials.transpose(0, 1).split(elements.counts, dim=2)
+        atoms = torch.split(monomials.transpose(0, 1), elements.counts, dim=2)
         parts = [torch.bmm(c, x) for c, x in zip(torch.cat(found, dim=3), atoms, strict=True)]
         return torch.cat(parts, dim=2).permute(2, 1, 0)
 

@@ -41,8 +41,8 @@ def find_duplicates(data: Dataset, tolerance: float = TOLERANCE, shapes: Shapes 
                 if _root(first, a) != _root(first, b) and _same(data, a, b, tolerance):
                     low, high = sorted((_root(first, a), _root(first, b)))
                     first[high] = low
-    for k in range(len(first)):
-        first[k] = first[first[k]]
+    for number in range(len(first)):
+        first[number] = _root(first, number)
     return first
 
 
@@ -63,8 +63,8 @@ def _root(first: np.ndarray, k: int) -> int:
 
 def _same(data: Dataset, a: int, b: int, tolerance: float) -> bool:
     if data.pbc[a].any():
-        metric = [data.cell[k] @ data.cell[k].T for k in (a, b)]
-        if not np.allclose(*metric, rtol=0.0, atol=tolerance * max(1.0, np.sqrt(np.abs(metric[0]).max()))):
+        mine, theirs = (data.cell[k] @ data.cell[k].T for k in (a, b))
+        if not np.allclose(mine, theirs, rtol=0.0, atol=tolerance * max(1.0, float(np.sqrt(np.abs(mine).max())))):
             return False
     lists = [_sorted_distances(data, k) for k in (a, b)]
     return bool(np.abs(lists[0] - lists[1]).max(initial=0.0) <= tolerance)

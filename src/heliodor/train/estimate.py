@@ -138,11 +138,11 @@ def _peak(step: Callable[[], object], device: torch.device) -> int:
     return tally.most
 
 
-class Tally(TorchDispatchMode):
+class Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of tensors made inside this context, as they come and go."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.most = 0
         self._seen = WeakIdKeyDictionary()
 

@@ -195,7 +195,7 @@ def _gradients(
         rest = [total, *(sums.get(name, nothing.expand(2)) for name in names)]
         grads = [p.grad for p in everything if p.grad is not None]
         flat = together.add_up(torch.cat([x.reshape(-1).to(nothing.dtype) for x in (*grads, *rest)]))
-        pieces = flat.split([x.numel() for x in (*grads, *rest)])
+        pieces = torch.split(flat, [x.numel() for x in (*grads, *rest)])
         for grad, piece in zip(grads, pieces, strict=False):
             grad.copy_(piece.view_as(grad))
         total = pieces[len(grads)].squeeze(0)

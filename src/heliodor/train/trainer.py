@@ -24,7 +24,7 @@ from ase.data import chemical_symbols
 from heliodor.errors import InputError
 from heliodor.potential import Potential
 from heliodor.train.ahead import DEPTH, Ahead
-from heliodor.train.batches import Batch, find_lists
+from heliodor.train.batches import Batch, Lists, find_lists
 from heliodor.train.dataset import Dataset
 from heliodor.train.errors import some_of
 from heliodor.train.finish import TrainResult, finish, finished, ready
@@ -136,7 +136,7 @@ def _train(model: Potential, job: _Job, state: dict[str, Any] | None, progress: 
     )
     watched = some_of(job.validation, settings.validation_structures, settings.seed)
     held = find_lists(watched, learner, references, dtype)
-    mine = held
+    mine: Lists | None = held
     if together.count > 1:
         part = part_of(watched, together)
         mine = None if part is None else find_lists(part, learner, references, dtype)

@@ -43,11 +43,16 @@ def bucket_of(group: str) -> int | None:
     Structures of whole buckets held out for a test share no molecule with the others, if groups of no bucket are left
     out of the test (and, to be strict, of training).
     """
+    found = buckets_of(group)
+    return next(iter(found)) if len(found) == 1 else None
+
+
+def buckets_of(group: str) -> frozenset[int]:
+    """The buckets of all molecules of a group."""
     if group.startswith(TRAJECTORY):
-        return _hash(group)
+        return frozenset({_hash(group)})
     names = [name for name in group.split(".") if name not in SHARED] or [group]
-    found = {_hash(name) for name in names}
-    return found.pop() if len(found) == 1 else None
+    return frozenset(map(_hash, names))
 
 
 def _hash(name: str) -> int:

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from heliodor.doubt import Doubt
 from heliodor.dynamics.restraints.frozen import frozen_from
 from heliodor.dynamics.restraints.kinds import (
     KINDS,
@@ -29,7 +30,7 @@ from heliodor.dynamics.restraints.kinds import (
 from heliodor.dynamics.restraints.springs import angle, dihedral, fractional, isotropic_spring, nearest, norm, spring
 from heliodor.errors import InputError
 from heliodor.neighbors import Neighbors
-from heliodor.potential import Potential, Terms
+from heliodor.potential import Potential, Prediction, Terms
 from heliodor.system import System
 
 __all__ = [
@@ -95,12 +96,19 @@ class Restrained(Potential):
             raise InputError("no restraints given")
         self.inner = potential
         self.restraints = tuple(restraints)
-        for name in ("name", "cutoff", "has_long_range", "long_range_cutoff", "elements", "outputs", "card"):
+        for name in (
+            "name",
+            "cutoff",
+            "has_long_range",
+            "long_range_cutoff",
+            "elements",
+            "outputs",
+            "card",
+            "periodic_long_range_cutoff",
+        ):
             setattr(self, name, getattr(potential, name))
         if hasattr(potential, "dispersion_damping_width"):
             self.dispersion_damping_width = potential.dispersion_damping_width
-        if hasattr(potential, "doubts"):
-            self.doubts = potential.doubts
         self.holds_places = any(isinstance(r, PositionRestraint) for r in restraints)
         """Whether the centre of mass is held: momentum is then not conserved."""
         self._n_atoms, self._n_structures = start.n_atoms, start.n_structures
@@ -181,6 +189,9 @@ class Restrained(Potential):
 
     def advice(self, system: System) -> list[str]:
         return self.inner.advice(system)
+
+    def doubts(self, system: System, prediction: Prediction, limit: float | None = None) -> list[Doubt]:
+        return self.inner.doubts(system, prediction, limit)
 
 
 def _compiled(kind: str, restraints: tuple[Restraint, ...], start: System) -> _Springs | None:
