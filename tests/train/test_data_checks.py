@@ -9,13 +9,13 @@ import pytest
 from ase.build import molecule
 from labelled_springs import spring_frames, spring_set
 
-from heliodor.train.checks import Limits, check_dataset
-from heliodor.train.consistency import check_consistency, explain_slope
+from heliodor.train.data.checks import Limits, check_dataset
+from heliodor.train.data.consistency import check_consistency, explain_slope
+from heliodor.train.data.distances import measure_shapes
+from heliodor.train.data.duplicates import find_duplicates
+from heliodor.train.data.findings import Report
+from heliodor.train.data.reading import Wanted, open_source
 from heliodor.train.dataset import Dataset, join
-from heliodor.train.distances import measure_shapes
-from heliodor.train.duplicates import find_duplicates
-from heliodor.train.findings import Report
-from heliodor.train.reading import Wanted, open_source
 from support import shared
 
 HARTREE, KCAL, BOHR = 27.2113862, 0.0433641042, 0.529177211

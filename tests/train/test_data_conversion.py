@@ -11,9 +11,9 @@ import pytest
 from labelled_springs import spring_set
 
 from heliodor.errors import InputError
-from heliodor.train.conversion import Filters, convert, copy_to
+from heliodor.train.data.conversion import Filters, convert, copy_to
+from heliodor.train.data.reading import Source, open_source
 from heliodor.train.dataset import PER_ATOM, PER_STRUCTURE, Dataset, join, open_dataset
-from heliodor.train.reading import Source, open_source
 
 
 def source(path: Path, data: Dataset, fails_after: int | None = None) -> Source:

@@ -15,10 +15,10 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from labelled_springs import spring_set
 
 from heliodor.errors import InputError
+from heliodor.train.data.reading import Wanted, open_source
+from heliodor.train.data.reading.grouped_hdf5 import formal_charge
+from heliodor.train.data.reading.units import unit_factor
 from heliodor.train.dataset import Dataset, join
-from heliodor.train.reading import Wanted, open_source
-from heliodor.train.reading.grouped_hdf5 import formal_charge
-from heliodor.train.reading.units import unit_factor
 from support import shared
 
 KCAL, HARTREE, BOHR = 0.0433641042, 27.2113862, 0.529177211

@@ -10,9 +10,9 @@ from ase.build import molecule
 from labelled_springs import spring_set
 
 from heliodor.errors import InputError
+from heliodor.train.data.splits import molecule_of, split_dataset
+from heliodor.train.data.statistics import describe_set
 from heliodor.train.dataset import Dataset, join
-from heliodor.train.set_statistics import describe_set
-from heliodor.train.splits import molecule_of, split_dataset
 
 SHARES = {"train": 0.8, "valid": 0.1, "test": 0.1}
 

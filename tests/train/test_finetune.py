@@ -20,16 +20,16 @@ from heliodor.errors import HeliodorError, InputError
 from heliodor.label.label import Label
 from heliodor.potential import Potential
 from heliodor.potentials.committee import Committee
-from heliodor.train import finetune
 from heliodor.train.batches import find_lists
 from heliodor.train.dataset import Dataset
 from heliodor.train.errors import compare, predict
-from heliodor.train.finetune import FineTuned, fine_tune
-from heliodor.train.finetune_settings import FineTune
+from heliodor.train.finetuning import finetune
+from heliodor.train.finetuning.finetune import FineTuned, fine_tune
+from heliodor.train.finetuning.new_zero import put_back, with_zero
+from heliodor.train.finetuning.replay import Replay, label_by_itself, mix, split_old, to_zero_of
+from heliodor.train.finetuning.settings import FineTune
 from heliodor.train.models import new_model
-from heliodor.train.new_zero import put_back, with_zero
 from heliodor.train.references import References
-from heliodor.train.replay import Replay, label_by_itself, mix, split_old, to_zero_of
 from heliodor.train.sampling import Sampler
 from heliodor.train.settings import TrainSettings
 

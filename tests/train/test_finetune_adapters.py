@@ -16,11 +16,11 @@ import heliodor
 from heliodor.checkpoint import load_checkpoint, save_checkpoint
 from heliodor.errors import InputError
 from heliodor.potential import Potential
-from heliodor.train.adapters import LowRank, Slowed, add_low_rank, merge, merge_file, merged_state, slow_down
-from heliodor.train.chosen import depths, heads, linear_maps, matching
 from heliodor.train.dataset import Dataset
-from heliodor.train.finetune import adapt
-from heliodor.train.finetune_settings import FineTune
+from heliodor.train.finetuning.adapters import LowRank, Slowed, add_low_rank, merge, merge_file, merged_state, slow_down
+from heliodor.train.finetuning.chosen import depths, heads, linear_maps, matching
+from heliodor.train.finetuning.finetune import adapt
+from heliodor.train.finetuning.settings import FineTune
 from heliodor.train.models import new_model
 
 FRAMES = [molecule(name) for name in ("CH3OH", "CH3CONH2", "H2O")]

@@ -16,14 +16,14 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from heliodor.checkpoint import save_checkpoint
 from heliodor.errors import InputError, MissingExtraError
-from heliodor.train.config import documented, explain, override, read_config, tables
 from heliodor.train.events import Events
-from heliodor.train.job import prepare
+from heliodor.train.files.config import documented, explain, override, read_config, tables
+from heliodor.train.files.job import prepare
+from heliodor.train.files.outlook import describe
+from heliodor.train.files.sources import load_sets
 from heliodor.train.models import new_model
-from heliodor.train.outlook import describe
 from heliodor.train.references import References
 from heliodor.train.settings import TrainSettings
-from heliodor.train.sources import load_sets
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "training.md"
 NAMES = ("H2O", "CH4", "NH3", "CH3OH", "C2H6")

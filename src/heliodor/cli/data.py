@@ -15,8 +15,8 @@ from heliodor.cli.data_options import with_reading
 from heliodor.errors import InputError
 
 if TYPE_CHECKING:
+    from heliodor.train.data.reading import Source, Wanted
     from heliodor.train.dataset import Dataset
-    from heliodor.train.reading import Source, Wanted
 
 FOUND = 1
 """Exit code of `check` when there are errors."""
@@ -61,7 +61,7 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Find wrong units, signs, charges, labels, and structures that occur twice, in one file or in several."""
-    from heliodor.train.checks import Limits, check_dataset
+    from heliodor.train.data.checks import Limits, check_dataset
 
     screen = sys.stderr if as_json else sys.stdout
     data, parts, bad = _load(files, replace(wanted, keep_nan=True), screen)
@@ -107,9 +107,9 @@ def convert(
     as_json: Json = False,
 ) -> None:
     """Write files into one shelf or .h5, in our units; what is interrupted goes on with the same command."""
-    from heliodor.train.conversion import Filters
-    from heliodor.train.conversion import convert as run
-    from heliodor.train.reading import open_source
+    from heliodor.train.data.conversion import Filters
+    from heliodor.train.data.conversion import convert as run
+    from heliodor.train.data.reading import open_source
 
     screen = sys.stderr if as_json else sys.stdout
     sources = []
@@ -161,8 +161,8 @@ def split(
     as_json: Json = False,
 ) -> None:
     """Divide a set into training, validation and test."""
-    from heliodor.train.conversion import copy_to
-    from heliodor.train.splits import split_dataset
+    from heliodor.train.data.conversion import copy_to
+    from heliodor.train.data.splits import split_dataset
 
     screen = sys.stderr if as_json else sys.stdout
     shares = _shares(parts)
@@ -199,7 +199,7 @@ def stats(
     as_json: Json = False,
 ) -> None:
     """Count structures, elements, charges, kinds and labels, with their spreads."""
-    from heliodor.train.set_statistics import describe_set, draw_set
+    from heliodor.train.data.statistics import describe_set, draw_set
 
     screen = sys.stderr if as_json else sys.stdout
     data, _, _ = _load([file], wanted, screen)
@@ -216,8 +216,8 @@ def _load(files: list[Path], wanted: Wanted, screen: TextIO) -> tuple[Dataset, A
     """Files as one set, the number of the file of each structure, and those with labels that are no numbers."""
     import numpy as np
 
+    from heliodor.train.data.reading import open_source
     from heliodor.train.dataset import join, open_dataset
-    from heliodor.train.reading import open_source
     from heliodor.train.shelf import is_shelf
 
     if len(files) == 1 and is_shelf(files[0]) and not wanted.says_something:

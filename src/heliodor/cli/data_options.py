@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from heliodor.train.reading import Wanted
+    from heliodor.train.data.reading import Wanted
 
 KEYS = {
     "energy": "energies",
@@ -76,7 +76,7 @@ def _flag(name: str, text: str) -> inspect.Parameter:
 
 
 def _wanted(given: dict[str, Any]) -> Wanted:
-    from heliodor.train.reading import Wanted
+    from heliodor.train.data.reading import Wanted
 
     keys = {name.replace("-", "_"): given[f"{name.replace('-', '_')}_key"] for name in KEYS}
     return Wanted(

@@ -16,7 +16,7 @@ from heliodor.cli.common import Json, note, print_json, print_lines
 from heliodor.errors import InputError
 
 if TYPE_CHECKING:
-    from heliodor.train.job import Done, Job
+    from heliodor.train.files.job import Done, Job
 
 EXAMPLES = (
     "\b\nExamples:\n"
@@ -52,7 +52,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Fit a model to labelled structures, or fine-tune one, as a YAML file says."""
-    from heliodor.train import config as choices
+    from heliodor.train.files import config as choices
 
     if explain:
         print(choices.explain())
@@ -66,8 +66,8 @@ def train(
         wanted = choices.read_config(values, config.parent)
     except InputError as error:
         raise InputError(f"{config}: {error}") from None
-    from heliodor.train.job import first_process, prepare, run
-    from heliodor.train.outlook import describe, plan
+    from heliodor.train.files.job import first_process, prepare, run
+    from heliodor.train.files.outlook import describe, plan
 
     quiet = not first_process()
     screen = sys.stderr if as_json else sys.stdout

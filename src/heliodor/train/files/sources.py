@@ -13,12 +13,12 @@ import torch
 from heliodor.errors import InputError
 from heliodor.neighbors import find_neighbors
 from heliodor.system import System
-from heliodor.train.config import DataChoices, TrainConfig
+from heliodor.train.data.reading import Source, Wanted, open_source
+from heliodor.train.data.reading.own import is_own
+from heliodor.train.data.splits import split_dataset
 from heliodor.train.dataset import Dataset, join, open_dataset
 from heliodor.train.errors import data_name
-from heliodor.train.reading import Source, Wanted, open_source
-from heliodor.train.reading.own import is_own
-from heliodor.train.splits import split_dataset
+from heliodor.train.files.config import DataChoices, TrainConfig
 
 CHUNK = 2000
 """Structures whose distances are looked at in one go."""

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from heliodor.train.data.distances import nearest_images
 from heliodor.train.dataset import Dataset
-from heliodor.train.distances import nearest_images
 from heliodor.units import BOHR, HARTREE, KCAL_PER_MOL, KJ_PER_MOL
 
 MOLECULES, ANCHORS, POOL = 40, 120, 600

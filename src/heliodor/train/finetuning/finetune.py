@@ -23,16 +23,16 @@ from heliodor.checkpoint import architectures, read_header, save_checkpoint, sha
 from heliodor.errors import HeliodorError, InputError
 from heliodor.potential import Potential, check_energy
 from heliodor.system import System
-from heliodor.train.adapters import add_low_rank, merge, merge_file, round_weights, slow_down
-from heliodor.train.chosen import depths, heads, linear_maps, matching
 from heliodor.train.dataset import Dataset
 from heliodor.train.errors import some_of
-from heliodor.train.finetune_settings import FineTune
-from heliodor.train.forgetting import Forgetting, measure_forgetting
-from heliodor.train.new_zero import put_back, with_zero
+from heliodor.train.finetuning.adapters import add_low_rank, merge, merge_file, round_weights, slow_down
+from heliodor.train.finetuning.chosen import depths, heads, linear_maps, matching
+from heliodor.train.finetuning.forgetting import Forgetting, measure_forgetting
+from heliodor.train.finetuning.new_zero import put_back, with_zero
+from heliodor.train.finetuning.replay import Replay, label_by_itself, mix, read_old, split_old, to_zero_of
+from heliodor.train.finetuning.settings import FineTune
 from heliodor.train.progress import Progress, silent
 from heliodor.train.references import References
-from heliodor.train.replay import Replay, label_by_itself, mix, read_old, split_old, to_zero_of
 from heliodor.train.settings import TrainSettings
 from heliodor.train.state import other_run, write_text
 from heliodor.train.trainer import TrainResult, train

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from heliodor.errors import InputError
-from heliodor.train.reading.source import Frame, Source, source_of
-from heliodor.train.reading.wanted import Units, Wanted, settle
+from heliodor.train.data.reading.source import Frame, Source, source_of
+from heliodor.train.data.reading.wanted import Units, Wanted, settle
 
 LOOKED_AT = 1000
 """Rows whose keys are collected."""
@@ -26,7 +26,7 @@ def open_ase(path: Path, wanted: Wanted) -> Source:
     """A database or trajectory of ASE; labels are the calculator's results, or key-value pairs and data.
 
     Raises:
-        InputError: damaged, or as `heliodor.train.reading.open_source`.
+        InputError: damaged, or as `heliodor.train.data.reading.open_source`.
     """
     try:
         total = _total(path)

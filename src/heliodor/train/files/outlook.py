@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from heliodor.train.dataset import Dataset
-from heliodor.train.job import Job
+from heliodor.train.files.job import Job
 from heliodor.train.progress import duration
 from heliodor.train.references import References
 from heliodor.train.settings import TrainSettings

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from heliodor.errors import InputError
-from heliodor.train.reading.source import Source
-from heliodor.train.reading.wanted import Wanted
+from heliodor.train.data.reading.source import Source
+from heliodor.train.data.reading.wanted import Wanted
 
 __all__ = ["Source", "Wanted", "open_source"]
 
@@ -27,7 +27,7 @@ def open_source(path: str | Path, wanted: Wanted | None = None) -> Source:
     if not path.exists():
         raise InputError(f"there is no file {path}")
     if path.is_dir():
-        from heliodor.train.reading.own import open_own
+        from heliodor.train.data.reading.own import open_own
 
         return open_own(path, wanted)
     if path.stat().st_size == 0:
@@ -35,20 +35,20 @@ def open_source(path: str | Path, wanted: Wanted | None = None) -> Source:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     suffix = next((s for s in reversed(suffixes) if s not in COMPRESSED), "")
     if suffix in (".xyz", ".extxyz"):
-        from heliodor.train.reading.extxyz import open_extxyz
+        from heliodor.train.data.reading.extxyz import open_extxyz
 
         return open_extxyz(path, wanted)
     if suffix in (".db", ".json", ".aselmdb", ".traj"):
-        from heliodor.train.reading.ase_files import open_ase
+        from heliodor.train.data.reading.ase_files import open_ase
 
         return open_ase(path, wanted)
     if suffix == ".npz":
-        from heliodor.train.reading.npz import open_npz
+        from heliodor.train.data.reading.npz import open_npz
 
         return open_npz(path, wanted)
     if suffix in (".h5", ".hdf5", ".hdf", ".h5py"):
-        from heliodor.train.reading.grouped_hdf5 import open_hdf5
-        from heliodor.train.reading.own import is_own, open_own
+        from heliodor.train.data.reading.grouped_hdf5 import open_hdf5
+        from heliodor.train.data.reading.own import is_own, open_own
 
         return open_own(path, wanted) if is_own(path) else open_hdf5(path, wanted)
     raise InputError(

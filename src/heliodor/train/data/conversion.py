@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from heliodor.errors import InputError
+from heliodor.train.data.distances import measure_shapes
+from heliodor.train.data.duplicates import TOLERANCE, find_duplicates
+from heliodor.train.data.reading import Source, Wanted
 from heliodor.train.dataset import Dataset
-from heliodor.train.distances import measure_shapes
-from heliodor.train.duplicates import TOLERANCE, find_duplicates
-from heliodor.train.reading import Source, Wanted
 from heliodor.train.shelf import ShelfWriter, is_shelf, open_shelf, read_manifest
 
 UNFINISHED = ".unfinished"

@@ -11,9 +11,9 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from heliodor.errors import InputError
-from heliodor.train.reading.npz import find_array
-from heliodor.train.reading.source import Frame, Source, source_of
-from heliodor.train.reading.wanted import CANDIDATES, Column, Units, Wanted, settle
+from heliodor.train.data.reading.npz import find_array
+from heliodor.train.data.reading.source import Frame, Source, source_of
+from heliodor.train.data.reading.wanted import CANDIDATES, Column, Units, Wanted, settle
 
 ROWS = 500
 """Conformations read at a time."""
@@ -31,7 +31,7 @@ def open_hdf5(path: Path, wanted: Wanted) -> Source:
     key has the total charges they come from the SMILES of the molecule, if there is one.
 
     Raises:
-        InputError: damaged, no such groups, or as `heliodor.train.reading.open_source`.
+        InputError: damaged, no such groups, or as `heliodor.train.data.reading.open_source`.
     """
     import h5py
 

@@ -11,8 +11,8 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from heliodor.errors import InputError
+from heliodor.train.data.reading.wanted import Column, Wanted
 from heliodor.train.dataset import Dataset
-from heliodor.train.reading.wanted import Column, Wanted
 
 STRUCTURES, ATOMS = 1000, 100_000
 """Of a block at most (or one structure)."""

@@ -24,8 +24,8 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from heliodor.errors import InputError
-from heliodor.train.reading.source import Frame, Source, source_of
-from heliodor.train.reading.wanted import Units, Wanted, settle
+from heliodor.train.data.reading.source import Frame, Source, source_of
+from heliodor.train.data.reading.wanted import Units, Wanted, settle
 
 KEY = re.compile(r"(?:^|\s)\"?([^\s=\"]+)\"?\s*=")
 QUOTED = re.compile(r"=\s*(\"[^\"]*\"|'[^']*'|\{[^}]*\}|\[[^\]]*\])")
@@ -38,7 +38,7 @@ def open_extxyz(path: Path, wanted: Wanted) -> Source:
     """An extxyz file; it is run through once for its keys and their number.
 
     Raises:
-        InputError: damaged, or as `heliodor.train.reading.open_source`.
+        InputError: damaged, or as `heliodor.train.data.reading.open_source`.
     """
     keys: dict[str, None] = {}
     methods: dict[str, None] = {}

@@ -15,21 +15,21 @@ from heliodor.api import choose_device, load
 from heliodor.checkpoint import architectures
 from heliodor.errors import InputError, suggestion
 from heliodor.potential import Potential
-from heliodor.train.config import TrainConfig
 from heliodor.train.curves import plot_parity
 from heliodor.train.dataset import Dataset
 from heliodor.train.errors import Errors, compare, predict
 from heliodor.train.events import need_tensorboard
+from heliodor.train.files.config import TrainConfig
+from heliodor.train.files.sources import Sets, Tell, load_sets
 from heliodor.train.models import new_model
 from heliodor.train.progress import Progress, silent
 from heliodor.train.references import References, fit_references, references_for
 from heliodor.train.settings import TrainSettings
-from heliodor.train.sources import Sets, Tell, load_sets
 from heliodor.train.state import write_text
 from heliodor.train.trainer import TrainResult, train
 
 if TYPE_CHECKING:
-    from heliodor.train.finetune_settings import FineTune
+    from heliodor.train.finetuning.settings import FineTune
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +83,7 @@ def prepare(config: TrainConfig, tell: Tell | None = None) -> Job:
         need_tensorboard()
     how = None
     if config.finetune is not None:
-        from heliodor.train.finetune_settings import FineTune
+        from heliodor.train.finetuning.settings import FineTune
 
         how = FineTune.from_mapping(config.tuning)
     # a checkpoint that cannot be used is known before hours of reading
@@ -120,7 +120,7 @@ def run(job: Job, progress: Progress | None = None) -> Done:
     if job.how is None:
         result = train(job.model, *data, folder, job.settings, watch)
     else:
-        from heliodor.train.finetune import fine_tune
+        from heliodor.train.finetuning.finetune import fine_tune
 
         tuned = fine_tune(job.model, *data, folder, job.settings, job.how, watch)
         # adapters are merged in its model, not in the run's

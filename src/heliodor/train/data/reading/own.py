@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from heliodor.errors import InputError
+from heliodor.train.data.reading.source import Source
+from heliodor.train.data.reading.wanted import Wanted
 from heliodor.train.dataset import FORMAT, Dataset, open_dataset
-from heliodor.train.reading.source import Source
-from heliodor.train.reading.wanted import Wanted
 
 ATOMS = 100_000
 """Of a block at most (or one structure)."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from heliodor.errors import InputError, suggestion
-from heliodor.train.reading.units import energy_factor, length_factor, unit_factor
+from heliodor.train.data.reading.units import energy_factor, length_factor, unit_factor
 
 LABELS = ("energy", "forces", "stress", "dipole", "hirshfeld_ratios", "charges")
 FACTS = ("charge", "spin", "multiplicity", "kind", "group")
@@ -106,7 +106,7 @@ def settle(
         Columns by our names, and sentences that say what was decided.
 
     Raises:
-        InputError: as `heliodor.train.reading.open_source`.
+        InputError: as `heliodor.train.data.reading.open_source`.
     """
     names, stated = list(dict.fromkeys(present)), dict(stated or {})
     columns: dict[str, Column] = {}

@@ -12,10 +12,10 @@ from typing import Any
 
 from heliodor.choices import option, read_fields
 from heliodor.errors import InputError, suggestion
+from heliodor.train.data.splits import BY
 from heliodor.train.models import PRESETS
 from heliodor.train.references import References, isolated_atoms
 from heliodor.train.settings import TrainSettings
-from heliodor.train.splits import BY
 
 REFERENCES = ("fitted", "isolated", "none")
 
@@ -106,7 +106,7 @@ class TrainConfig:
         """`training`, read; that of fine-tuning has defaults of its own."""
         if self.finetune is None:
             return TrainSettings.from_mapping(self.training)
-        from heliodor.train.finetune_settings import FineTune
+        from heliodor.train.finetuning.settings import FineTune
 
         return FineTune.from_mapping(self.tuning).settings(self.training)
 

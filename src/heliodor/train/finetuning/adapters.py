@@ -54,7 +54,7 @@ def add_low_rank(model: Potential, names: Iterable[str], rank: int, scale: float
     """Put low-rank changes before weights of a model, in place; the weights themselves are frozen.
 
     Args:
-        names: of parameters [..., m, n] on parts of the model (`heliodor.train.chosen.linear_maps`).
+        names: of parameters [..., m, n] on parts of the model (`heliodor.train.finetuning.chosen.linear_maps`).
         scale: s, the factor of the product (α/r in the paper).
         seed: of the factors that are not zero.
 

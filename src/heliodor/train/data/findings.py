@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Int
 
-from heliodor.train.consistency import Consistency
+from heliodor.train.data.consistency import Consistency
 
 NAMED = 8
 """Structures listed in a line."""

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
+from heliodor.train.data.distances import Shapes
 from heliodor.train.dataset import Dataset
-from heliodor.train.distances import Shapes
 from heliodor.train.references import count_elements
 from heliodor.units import BOHR, HARTREE, KCAL_PER_MOL, KJ_PER_MOL
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from heliodor.errors import InputError, suggestion
-from heliodor.train.reading.source import Frame, Source, source_of
-from heliodor.train.reading.wanted import CANDIDATES, Units, Wanted, settle
+from heliodor.train.data.reading.source import Frame, Source, source_of
+from heliodor.train.data.reading.wanted import CANDIDATES, Units, Wanted, settle
 
 ROWS = 256
 """Read of each array at a time."""
@@ -23,7 +23,7 @@ def open_npz(path: Path, wanted: Wanted) -> Source:
     The archive does not say its unit of energy, so the caller has to.
 
     Raises:
-        InputError: damaged, no positions or elements, or as `heliodor.train.reading.open_source`.
+        InputError: damaged, no positions or elements, or as `heliodor.train.data.reading.open_source`.
     """
     shapes = _shapes(path)
     names = {what: find_array(path, what, shapes, wanted) for what in ("positions", "numbers")}

@@ -11,8 +11,8 @@ import numpy as np
 from heliodor.api import load
 from heliodor.errors import InputError, suggestion
 from heliodor.potential import Potential
-from heliodor.train.new_zero import Zero
-from heliodor.train.replay import Replay
+from heliodor.train.finetuning.new_zero import Zero
+from heliodor.train.finetuning.replay import Replay
 from heliodor.train.settings import TrainSettings
 
 WAYS = ("all", "heads", "low-rank")

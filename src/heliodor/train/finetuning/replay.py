@@ -17,7 +17,7 @@ from heliodor.errors import InputError, suggestion
 from heliodor.potential import Potential
 from heliodor.train.dataset import Dataset, join, open_dataset
 from heliodor.train.errors import predict, some_of
-from heliodor.train.new_zero import residual_shift
+from heliodor.train.finetuning.new_zero import residual_shift
 from heliodor.train.sampling import kind_shares
 
 OLD, NEW = "old", "new"

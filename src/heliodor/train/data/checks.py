@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
-from heliodor.train.consistency import FEWEST, Consistency, check_consistency
+from heliodor.train.data.consistency import FEWEST, Consistency, check_consistency
+from heliodor.train.data.distances import Shapes, measure_shapes
+from heliodor.train.data.duplicates import TOLERANCE, find_duplicates
+from heliodor.train.data.findings import Finding, Report
+from heliodor.train.data.magnitudes import judge_energies, judge_forces, judge_lengths
 from heliodor.train.dataset import PER_ATOM, Dataset
-from heliodor.train.distances import Shapes, measure_shapes
-from heliodor.train.duplicates import TOLERANCE, find_duplicates
-from heliodor.train.findings import Finding, Report
-from heliodor.train.magnitudes import judge_energies, judge_forces, judge_lengths
 from heliodor.train.references import fit_references
 
 MAX_FORCE = 25.0

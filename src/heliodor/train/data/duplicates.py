@@ -7,8 +7,8 @@ from collections import defaultdict
 import numpy as np
 from jaxtyping import Int
 
+from heliodor.train.data.distances import Shapes, distance_tables, measure_shapes
 from heliodor.train.dataset import Dataset
-from heliodor.train.distances import Shapes, distance_tables, measure_shapes
 
 TOLERANCE = 1e-4
 """Å: distances that differ by less are the same. Files have rounded coordinates."""

@@ -1,0 +1,1 @@
+"""What is done with sets of labelled structures before training: reading, checking, converting, dividing."""
