@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import re
+import textwrap
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field, fields
 from typing import Any, TypeVar
 
@@ -60,6 +63,10 @@ def _as(kind: Any, value: Any, where: str) -> Any:
         return tuple(_as(arguments[0], item, where) for item in items)
     if kind is Any or (origin is not None and isinstance(value, Mapping)):
         return value
+    if kind is float and isinstance(value, str):
+        # YAML reads 1e-3 as text
+        with contextlib.suppress(ValueError):
+            value = float(value)
     if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
     if isinstance(kind, type) and isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
@@ -68,17 +75,61 @@ def _as(kind: Any, value: Any, where: str) -> Any:
     raise InputError(f"{where} should be {words.get(kind, 'names and values')}, not {value!r}")
 
 
-def explain_fields(values: Any, depth: int = 0) -> str:
-    """All choices of a dataclass with their values as commented YAML."""
+def override(values: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+    """``a.b=c`` put into what a YAML file holds.
+
+    Raises:
+        InputError: not of that form.
+    """
     import yaml
 
+    for change in changes:
+        name, equals, text = change.partition("=")
+        *rooms, last = name.strip().split(".")
+        if not equals or not all([*rooms, last]):
+            raise InputError(f"--set wants NAME=VALUE, with points in the name as in output.folder=run, not {change!r}")
+        place = values
+        for room in rooms:
+            if place.get(room) is None:
+                place[room] = {}
+            place = place[room]
+            if not isinstance(place, dict):
+                raise InputError(f"--set {name}: {room} holds no further names")
+        try:
+            place[last] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise InputError(f"--set {name}: {text!r} is not a value") from None
+    return values
+
+
+def explain_fields(values: Any, depth: int = 0) -> str:
+    """All choices of a dataclass with their values as commented YAML."""
     lines = []
+    pad, words = "  " * depth, field_help(type(values))
     for f in fields(values):
-        pad, value = "  " * depth, getattr(values, f.name)
+        value = getattr(values, f.name)
         if dataclasses.is_dataclass(value):
-            lines += [f"{pad}{f.name}:  # {f.metadata['help']}", explain_fields(value, depth + 1)]
-            continue
-        plain = list(value) if isinstance(value, tuple) else value
-        text = yaml.safe_dump(plain, default_flow_style=True, allow_unicode=True).replace("\n...", "").strip()
-        lines.append(f"{pad}{f.name}: {text}  # {f.metadata['help']}")
+            lines += [f"{pad}{f.name}:  # {words[f.name]}", explain_fields(value, depth + 1)]
+        else:
+            lines.append(f"{pad}{f.name}: {in_yaml(value)}".rstrip() + f"  # {words[f.name]}")
     return "\n".join(lines)
+
+
+def field_help(cls: Any) -> dict[str, str]:
+    """What is said of each field of a dataclass, by `option` or in the docstring, by name."""
+    text = textwrap.dedent((cls.__doc__ or "").partition("Attributes:\n")[2])
+    found: dict[str, str] = {}
+    for match in re.finditer(r"^([a-z_, ]+): (.*(?:\n +.*)*)", text, re.MULTILINE):
+        words = " ".join(match.group(2).split())
+        found |= {name.strip(): words for name in match.group(1).split(",")}
+    return found | {f.name: f.metadata["help"] for f in fields(cls) if "help" in f.metadata}
+
+
+def in_yaml(value: Any) -> str:
+    """A value in one line of YAML; nothing for None."""
+    import yaml
+
+    if value is None:
+        return ""
+    plain = list(value) if isinstance(value, tuple) else value
+    return str(yaml.safe_dump(plain, default_flow_style=True, allow_unicode=True)).replace("\n...", "").strip()

@@ -57,9 +57,9 @@ class ForceError(nn.Module):
     common to all elements; d = |w|/√F is their Mahalanobis distance, 1 on average over the training set (Lee, Lee, Lee
     & Shin, NeurIPS 2018; for the last layer of atomistic models, where the error grows in proportion to it, Bigi,
     Chong, Ceriotti & Grasselli, Mach. Learn.: Sci. Technol. 5, 045018 (2024)). The exponent is a regression of log
-    |ΔF| on structures the model was not trained on; it sees w shortened to the length r, which 99 % of the training
-    set have, so that along any ray away from the training set h never falls, and beyond r grows as d. The scale comes
-    from conformal calibration (`heliodor.train.conformal`).
+    |ΔF| on structures the model was not trained on; it sees w shortened to the length r, within which 99 % of the
+    training set lie, so that beyond r h grows as d along every ray; within r it is what the regression found. The scale
+    comes from conformal calibration (`heliodor.train.conformal`).
 
     Holds buffers, no parameters: nothing that trains a model changes it.
     """

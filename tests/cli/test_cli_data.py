@@ -12,12 +12,7 @@ import pytest
 from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from heliodor import cli as command_line
-from heliodor.cli import data as command
 from heliodor.train.dataset import open_dataset
-
-if all(known.name != "data" for known in command_line.app.registered_groups):
-    command.register(command_line.app)
 
 
 @pytest.fixture

@@ -95,7 +95,7 @@ def test_labels_survive_a_kill(made, monkeypatch):
     from heliodor.distil import labels
 
     monkeypatch.setattr(labels, "PIECE", 15)
-    taught, real = [], labels.teach
+    taught, real = [], labels.teach_some
 
     def teach(teacher, chunk, **rest):
         if len(taught) == 2:
@@ -103,7 +103,7 @@ def test_labels_survive_a_kill(made, monkeypatch):
         taught.append(len(chunk))
         return real(teacher, chunk, **rest)
 
-    monkeypatch.setattr(labels, "teach", teach)
+    monkeypatch.setattr(labels, "teach_some", teach)
     with pytest.raises(KeyboardInterrupt):
         distil(TEACHER, read_distil_choices(CHOICES), out, asked, until="labels")
     calls: list[int] = []
@@ -112,7 +112,7 @@ def test_labels_survive_a_kill(made, monkeypatch):
         calls.append(len(chunk))
         return real(teacher, chunk, **rest)
 
-    monkeypatch.setattr(labels, "teach", counted)
+    monkeypatch.setattr(labels, "teach_some", counted)
     distil(TEACHER, read_distil_choices(CHOICES), out, asked, until="labels")
     assert calls == [10]
     a, b = Dataset.read(out / "labelled.h5"), Dataset.read(folder / "out" / "labelled.h5")
@@ -150,6 +150,41 @@ def test_too_few_groups():
         split_groups(alone, read_distil_choices({}).structures, 0)
 
 
+def test_a_group_of_several_kinds_stays_together():
+    random = np.random.default_rng(1)
+    frames = []
+    for k in range(300):
+        frame = molecule("H2O")
+        frame.info |= {"kind": ("alone", "wet")[k % 2], "group": f"molecule {random.integers(60)}"}
+        frames.append(frame)
+    choices = read_distil_choices({"structures": {"validation": 0.1, "test": 0.2}}).structures
+    parts = split_groups(Dataset.from_atoms(frames), choices, 0)
+    seen = [set(part.group) for part in parts]
+    assert sum(map(len, parts)) == 300 and len(parts[2]) == pytest.approx(60, abs=12)
+    assert not seen[0] & seen[1] and not seen[0] & seen[2] and not seen[1] & seen[2]
+
+
+def test_a_piece_of_no_use_is_counted_and_a_failure_is_none(tmp_path, monkeypatch):
+    """The first piece has nothing for the teacher; a disk that is full while the second is written leaves no trace."""
+    from ase import Atoms
+
+    from heliodor.distil import labels
+
+    monkeypatch.setattr(labels, "PIECE", 5)
+    data = Dataset.from_atoms([Atoms("Na")] * 5 + [structures(8).atoms(k) for k in range(5)])
+    model, choices = heliodor.load(TEACHER, dtype="float32"), read_distil_choices({}).structures
+
+    def full(self, path):
+        raise InputError("the disk is full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Dataset, "write", full)
+        with pytest.raises(InputError, match="the disk is full"):
+            labels.label_pieces(model, data, tmp_path, choices, "x", lambda *told: None)
+    found, left_out = labels.label_pieces(model, data, tmp_path, choices, "x", lambda *told: None)
+    assert len(found) == 5 and left_out == {"outside the teacher": 5}
+
+
 def test_buckets_keep_molecules_apart():
     random = np.random.default_rng(0)
     names = ["C" * n + "O" * m for n in range(1, 9) for m in range(1, 5)]
@@ -164,6 +199,18 @@ def test_buckets_keep_molecules_apart():
     parts = split_buckets(data, read_distil_choices({}).structures, 3)
     seen = [{name for group in part.group for name in str(group).split(".")} for part in parts]
     assert all(seen) and not seen[0] & seen[1] and not seen[0] & seen[2] and not seen[1] & seen[2]
+
+
+def test_few_generated_structures_are_enough_for_three_sets():
+    """Most of the sixteen buckets are empty here, and those that are held out are not."""
+    frames = []
+    for name in ("CCO", "CCN", "c1ccccc1", "CC(C)=O"):
+        frame = molecule("H2O")
+        frame.info |= {"kind": "molecule", "group": name}
+        frames.append(frame)
+    for seed in range(10):
+        parts = split_buckets(Dataset.from_atoms(frames), read_distil_choices({}).structures, seed)
+        assert sum(map(len, parts)) == 4 and all(map(len, parts))
 
 
 def test_stages_and_teachers_that_are_not(tmp_path):

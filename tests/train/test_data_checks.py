@@ -10,7 +10,7 @@ from ase.build import molecule
 from labelled_springs import spring_frames, spring_set
 
 from heliodor.train.data.checks import Limits, check_dataset
-from heliodor.train.data.consistency import check_consistency, explain_slope
+from heliodor.train.data.consistency import check_consistency, explain_slope, options_for_slope
 from heliodor.train.data.distances import measure_shapes
 from heliodor.train.data.duplicates import find_duplicates
 from heliodor.train.data.findings import Report
@@ -58,12 +58,31 @@ def test_wrong_units_by_work(good: Dataset, energy: float, force: float, length:
     said = check_consistency(wrong)
     assert said.verdict == "units"
     assert words in of(wrong, "energy against force")
+    # one mistake, one finding; bohr in the place of Å is one beside that of the energies, and is seen in bonds as well
+    two = length != 1.0 or "per bohr" in words
+    assert len(check_dataset(wrong).findings) == (2 if two else 1)
+
+
+@pytest.mark.parametrize(
+    ("slope", "options"),
+    [
+        (-1.0, "--gradient"),
+        (25.0, "--units kcal/mol --force-unit eV/Å or --force-unit hartree/Å"),
+        (-HARTREE / BOHR, "--gradient --force-unit hartree/bohr"),
+        (7.0, ""),
+        (1.1, ""),
+    ],
+)
+def test_what_to_say_instead(slope: float, options: str) -> None:
+    found = options_for_slope(slope)
+    assert found.startswith(options) and bool(found) == bool(options)
 
 
 def test_slopes_in_words() -> None:
     assert explain_slope(1.02) == "as it should be"
     assert explain_slope(-0.97) == "the sign of the forces is turned: they are gradients"
-    assert explain_slope(7.0) == "as it should be" or "no unit" in explain_slope(7.0)
+    # a factor that no two units have between them
+    assert explain_slope(7.0) == "of no unit that is known"
     assert "kcal/mol" in explain_slope(25.0) and "hartree" in explain_slope(25.0)
 
 
@@ -74,7 +93,9 @@ def test_wrong_units_by_size(good: Dataset, unit: str, factor: float) -> None:
     """Everything in one other unit: work says nothing, but the free atoms do."""
     wrong = replace(good, energy=good.energy * factor, forces=good.forces * factor)
     assert check_consistency(wrong).verdict == "consistent"
-    assert f"energies look like {unit}" in of(wrong, "units")
+    report = check_dataset(wrong)
+    assert f"energies look like {unit}" in report.errors[0].text and f"--units {unit}" in report.errors[0].text
+    assert len(report.findings) == 1
 
 
 def test_wrong_lengths_by_size(good: Dataset) -> None:
@@ -112,9 +133,11 @@ def test_labels(good: Dataset) -> None:
     found = {f.text: f.structures.tolist() for f in report.about("labels")}
     assert found == {
         "energy is infinite": [9],
-        "energy is not a finite number in the file": [2],
+        "energy is not a finite number in the file (mend it there; with --keep-nan it counts as missing)": [2],
         "forces is NaN in part": [4],
     }
+    # pairs of frames with a broken label say nothing about units
+    assert report.consistency.verdict == "consistent"
     energy[9] = 0.0
     report = check_dataset(replace(good, energy=energy))
     assert [(f.severity, f.structures.tolist()) for f in report.about("labels")] == [("warning", [2])]
@@ -126,6 +149,11 @@ def test_electrons() -> None:
     assert "all charges and spins are 0" in of(mixed, "electrons") and "(1, 2, 5)" in of(mixed, "electrons")
     mended = replace(mixed, charge=np.array([0, 1.0, -1, 0, 0, -1]), spin=np.array([0, 0, 0, 0, 1.0, 0]))
     assert of(mended, "electrons") == ""
+    multiplicities = replace(mended, spin=mended.spin + 1.0)
+    assert "they are multiplicities" in of(multiplicities, "electrons")
+    assert of(replace(mended, charge=np.array([0, 1.0, -1, 0, 1.0, -1]), spin=np.zeros(6)), "electrons") == ""
+    too_few = replace(mended, charge=np.array([0, 1.0, 11.0, 0, 0, -1]))
+    assert "does not fit" in of(too_few, "electrons") and "(2)" in of(too_few, "electrons")
     assert "no whole number" in of(replace(mended, charge=mended.charge + 0.5), "charge")
 
 

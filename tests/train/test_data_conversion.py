@@ -12,7 +12,7 @@ from labelled_springs import spring_set
 
 from heliodor.errors import InputError
 from heliodor.train.data.conversion import Filters, convert, copy_to
-from heliodor.train.data.reading import Source, open_source
+from heliodor.train.data.reading import Source, Wanted, open_source
 from heliodor.train.dataset import PER_ATOM, PER_STRUCTURE, Dataset, join, open_dataset
 
 
@@ -81,9 +81,31 @@ def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no structure is left of 60: 60 by force"):
         convert([source(tmp_path / "in", data)], tmp_path / "b.shelf", Filters(max_force=1e-6))
     assert not (tmp_path / "b.shelf.unfinished").exists()
+    # what belongs to others is never replaced
+    (tmp_path / "mine.shelf").mkdir()
+    (tmp_path / "mine.shelf" / "thesis").touch()
+    for target, words in (("mine.shelf", "no shelf"), ("in", "is a file"), ("mine.h5", "is a folder")):
+        (tmp_path / "mine.h5").mkdir(exist_ok=True)
+        with pytest.raises(InputError, match=words):
+            convert([source(tmp_path / "in", data)], tmp_path / target, overwrite=True)
+        with pytest.raises(InputError, match=words):
+            copy_to(data, np.arange(3), tmp_path / target)
+    assert (tmp_path / "mine.shelf" / "thesis").exists() and (tmp_path / "in").is_file()
     same(open_dataset(tmp_path / "a.shelf"), data)
     done = convert([source(tmp_path / "in", data.take([1]))], tmp_path / "a.shelf", overwrite=True)
     assert done.written == len(open_dataset(tmp_path / "a.shelf")) == 1
+
+
+def test_refused_labels_leave_nothing_in_the_way(tmp_path: Path) -> None:
+    """Once the file is mended, or --keep-nan given, the same target can be made."""
+    text = "1\nProperties=species:S:1:pos:R:3 energy={}\nHe 0 0 0\n"
+    path, target = tmp_path / "in.xyz", tmp_path / "out.shelf"
+    path.write_text(text.format(-79.0) + text.format("nan"))
+    with pytest.raises(InputError, match=r"structure 1 of .* not a finite number"):
+        convert([open_source(path)], target)
+    wanted = Wanted(keep_nan=True)
+    assert convert([open_source(path, wanted)], target, wanted=wanted).written == 2
+    np.testing.assert_array_equal(open_dataset(target).energy, [-79.0, np.nan])
 
 
 def test_own_files_as_sources(tmp_path: Path) -> None:

@@ -183,6 +183,11 @@ def text(comment: str = 'Properties=species:S:1:pos:R:3:forces:R:3 E0=1.0 energy
         ),
         (text().replace("E0", "multiplicity").replace("1.0", "0"), None, "-1 unpaired"),
         (text(), Wanted(energy_unit="kcal"), "no unit of energy that is known; did you mean 'kcal/mol'"),
+        (
+            text("Properties=species:S:1:pos:R:3:charge:R:3 energy=1"),
+            None,
+            "'charge' of structure 1 .* shape .2, 3., not one number.*--charge-key",
+        ),
         (text().replace("E0", "stress"), None, "stress, expecting special 3x3"),
     ],
 )

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ase.build import molecule
 import heliodor
 from heliodor.errors import InputError
 from heliodor.label.label import Label
+from heliodor.train import trainer, validation
 from heliodor.train.dataset import Dataset
 from heliodor.train.models import new_model
 from heliodor.train.parallel import Processes, processes
@@ -40,7 +42,8 @@ data = Dataset.read(folder / "data.h5")
 model = new_model("so3lr", {size}, data.elements, data)
 settings = TrainSettings.from_mapping({settings})
 try:
-    train(model, data, data, folder / sys.argv[2], settings, lambda f, w: print(w, flush=True))
+    for name in sys.argv[2:]:
+        train(model, data, data, folder / name, settings, lambda f, w, name=name: print(f"{{name}}: {{w}}", flush=True))
 except HeliodorError as error:
     sys.exit(f"{{type(error).__name__}}: {{error}}")
 """
@@ -62,11 +65,10 @@ def data() -> Dataset:
     return Dataset.from_atoms(frames, labels, method="random")
 
 
-def start(data: Dataset, folder: Path, values: dict[str, Any], name: str) -> list[subprocess.Popen[str]]:
-    """Two processes with the environment that torchrun gives."""
-    if not (folder / "data.h5").exists():
-        data.write(folder / "data.h5")
-    script = folder / f"{name}.py"
+def start(data: Dataset, folder: Path, values: dict[str, Any], names: tuple[str, ...]) -> list[subprocess.Popen[str]]:
+    """Two processes with the environment that torchrun gives, for one run after the other."""
+    data.write(folder / "data.h5")
+    script = folder / "run.py"
     script.write_text(SCRIPT.format(size=TINY, settings=values))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -75,7 +77,7 @@ def start(data: Dataset, folder: Path, values: dict[str, Any], name: str) -> lis
     common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     return [
         subprocess.Popen(
-            [sys.executable, str(script), str(folder), name],
+            [sys.executable, str(script), str(folder), *names],
             env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -98,37 +100,39 @@ def same_curve(one: list[dict[str, float]], two: list[dict[str, float]], exact: 
 
 
 def test_two_processes_are_one(data: Dataset, tmp_path: Path) -> None:
-    """A batch with a broken structure, kill -9 of one process, and a restart alone: the curve of one process."""
+    """With a broken structure: the curve of one process; and so after kill -9 of one of the two, gone on with alone."""
     broken = data.take(range(len(data)))
     broken.positions[int(broken.offsets[5])] = broken.positions[int(broken.offsets[5]) + 1]
     # the validation set is the same file: its broken structure must not be watched
     watched = [k for k in range(20) if 5 not in _watched(14, k)]
-    values = {**EXACT, "epochs": 4, "batch_size": 4, "accumulate": 2, "checkpoint_minutes": 1e-6, "seed": watched[0]}
+    values = {**EXACT, "epochs": 3, "batch_size": 4, "accumulate": 2, "checkpoint_minutes": 1e-6, "seed": watched[0]}
     values |= {"validation_structures": 8, "learning_rate": 3e-3, "warmup_steps": 2}
-    pair = start(broken, tmp_path, values, "pair")
+    # both runs by the same two processes: most of the time goes into starting them
+    pair = start(broken, tmp_path, values, ("pair", "killed"))
     assert pair[0].stdout is not None
     for line in pair[0].stdout:
-        if line.startswith("step 3"):
+        if line.startswith("killed: step 3"):
             os.kill(pair[1].pid, signal.SIGKILL)
             break
     said = [p.communicate(timeout=300) for p in pair]
     assert pair[1].returncode == -signal.SIGKILL
     assert pair[0].returncode == 1 and "LostProcessError" in said[0][1] and "start the same run again" in said[0][1]
     assert len(said[0][1].strip().splitlines()) == 1, said[0][1]
-    # gone on with by two, to the end
-    pair = start(broken, tmp_path, values, "pair")
-    said = [p.communicate(timeout=300) for p in pair]
-    assert [p.returncode for p in pair] == [0, 0], said
     assert not said[1][0].strip(), "only the first process speaks"
+    assert (tmp_path / "killed" / "state.pt").exists()
     model = new_model("so3lr", TINY, broken.elements, broken)
-    alone = train(model, broken, broken, tmp_path / "alone", TrainSettings.from_mapping(values))
-    same_curve(rows(tmp_path / "alone"), rows(tmp_path / "pair"))
-    kept = json.loads((tmp_path / "pair" / "result.json").read_text())
-    assert kept["skipped"] == alone.skipped and len(alone.skipped) >= 3
+    settings, told = TrainSettings.from_mapping(values), []
+    alone = train(model, broken, broken, tmp_path / "alone", settings)
+    train(model, broken, broken, tmp_path / "killed", settings, lambda fraction, words: told.append(words))
+    assert next(int(w.split()[1].strip(",")) for w in told if w.startswith("step")) in (4, 5)
+    assert alone.steps > 5 and len(alone.skipped) == 3
     assert all(event["structures"] == ["structure 5 (CH4O, m5)"] for event in alone.skipped)
-    pair_model = heliodor.load(str(tmp_path / "pair" / "model.safetensors"), device="cpu", dtype="float64")
-    for name, value in alone.model.state_dict().items():
-        torch.testing.assert_close(pair_model.state_dict()[name], value, rtol=1e-6, atol=1e-9)
+    for name in ("pair", "killed"):
+        same_curve(rows(tmp_path / "alone"), rows(tmp_path / name))
+        assert json.loads((tmp_path / name / "result.json").read_text())["skipped"] == alone.skipped
+        made = heliodor.load(str(tmp_path / name / "model.safetensors"), device="cpu", dtype="float64").state_dict()
+        for key, value in alone.model.state_dict().items():
+            torch.testing.assert_close(made[key], value, rtol=1e-6, atol=1e-9)
 
 
 def _watched(number: int, seed: int) -> set[int]:
@@ -162,21 +166,35 @@ def test_accumulated_batches_are_one(data: Dataset, tmp_path: Path) -> None:
     same_curve(found["whole"], found["parts"])
 
 
-@pytest.mark.parametrize("precision", ["float32", "bf16", "tf32"])
-def test_precisions(precision: str, data: Dataset, tmp_path: Path) -> None:
+def test_precisions(data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What each costs along a short run: nothing that matters in float32, per cents in bf16; tf32 is not for CPUs."""
-    values = {"epochs": 4, "batch_size": 7, "threads": 1, "plot_every": 0, "warmup_steps": 1}
+    seen: list[tuple[str, bool]] = []
+
+    def noting(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*given: Any) -> Any:
+            seen.append((name, torch.backends.cuda.matmul.allow_tf32))
+            return function(*given)
+
+        return noted
+
+    monkeypatch.setattr(trainer, "advance", noting("step", trainer.advance))
+    monkeypatch.setattr(validation, "predict", noting("validation", validation.predict))
+    values = {"epochs": 3, "batch_size": 7, "threads": 1, "plot_every": 0, "warmup_steps": 1}
     model = new_model("so3lr", TINY, data.elements, data)
     exact = train(model, data, data, tmp_path / "a", TrainSettings.from_mapping({**values, "precision": "float64"}))
-    settings = TrainSettings.from_mapping({**values, "precision": precision})
-    if precision == "tf32":
-        with pytest.warns(UserWarning, match="training goes on in float32"):
-            found = train(model, data, data, tmp_path / "b", settings)
-    else:
-        found = train(model, data, data, tmp_path / "b", settings)
-    assert not torch.backends.cuda.matmul.allow_tf32
-    away = max(abs(a["loss"] - b["loss"]) / a["loss"] for a, b in zip(exact.rows[1:], found.rows[1:], strict=True))
-    assert (1e-5 < away < 0.05) if precision == "bf16" else away < 1e-4
+    for precision in ("float32", "bf16", "tf32"):
+        settings = TrainSettings.from_mapping({**values, "precision": precision})
+        seen.clear()
+        if precision == "tf32":
+            with pytest.warns(UserWarning, match="training goes on in float32"):
+                found = train(model, data, data, tmp_path / precision, settings)
+        else:
+            found = train(model, data, data, tmp_path / precision, settings)
+        # validation is in full precision, whatever the steps are in
+        assert set(seen) == {("step", precision == "tf32"), ("validation", False)}
+        assert not torch.backends.cuda.matmul.allow_tf32
+        away = max(abs(a["loss"] - b["loss"]) / a["loss"] for a, b in zip(exact.rows[1:], found.rows[1:], strict=True))
+        assert (1e-5 < away < 0.05) if precision == "bf16" else away < 1e-4
 
 
 def test_odd_environments(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,9 +15,10 @@ from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from heliodor.checkpoint import save_checkpoint
+from heliodor.choices import override
 from heliodor.errors import InputError, MissingExtraError
 from heliodor.train.events import Events
-from heliodor.train.files.config import documented, explain, override, read_config, tables
+from heliodor.train.files.config import documented, explain, read_config, tables
 from heliodor.train.files.job import prepare
 from heliodor.train.files.outlook import describe
 from heliodor.train.files.sources import load_sets
@@ -97,6 +98,7 @@ def test_names_that_do_not_exist(folder: Path) -> None:
         ({"data": {"validation_share": 0.0}}, "a validation_share above 0"),
         ({"data": {"max_force": -1.0}}, "data.max_force must be above zero"),
         ({"data": {"structures": "all"}}, "data.structures should be a whole number"),
+        ({"data": {"max_force": "1 e-1"}}, "data.max_force should be a number"),
         ({"data": {"training": []}}, "data.training: name the files"),
         ({"base": {}}, "unknown entry base"),
         ({"finetune": {"modell": "so3lr"}}, "finetune has no setting 'modell'; did you mean 'model'"),
@@ -113,9 +115,12 @@ def test_override() -> None:
     found = override({"training": {"epochs": 3}, "output": None}, ["training.learning_rate=1e-4", "output.folder=b"])
     assert found == {"training": {"epochs": 3, "learning_rate": "1e-4"}, "output": {"folder": "b"}}
     assert TrainSettings.from_mapping(found["training"]).learning_rate == 1e-4
+    # YAML reads 1e-1 as text
+    assert read_config(values(data={"max_force": "1e-1"}), Path()).data.max_force == 0.1
     assert override({}, ["model.size={preset: small}"]) == {"model": {"size": {"preset": "small"}}}
     for change, words in (
         ("training", "NAME=VALUE"),
+        ("training.=1", "NAME=VALUE"),
         ("data.training.x=1", "holds no further names"),
         ("a=[", "value"),
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import os
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import ase
 import numpy as np
@@ -17,15 +19,19 @@ import torch
 from ase.build import molecule
 
 import heliodor
+from heliodor.durations import parse_duration
 from heliodor.errors import InputError
 from heliodor.label.label import Label
 from heliodor.potential import Potential
+from heliodor.train import finish, trainer
 from heliodor.train.dataset import Dataset
 from heliodor.train.errors import errors_of, predict
 from heliodor.train.models import new_model
 from heliodor.train.references import References
-from heliodor.train.settings import TrainSettings, parse_duration
+from heliodor.train.settings import TrainSettings
+from heliodor.train.state import fingerprint
 from heliodor.train.trainer import train
+from heliodor.uncertainty import ForceError, ForceErrorConfig
 
 TINY = {"n_features": 16, "n_heads": 2, "degrees": [1, 2], "n_layers": 1, "n_basis": 8, "n_hirshfeld": 8}
 
@@ -88,6 +94,7 @@ def test_overfits(data: Dataset, tmp_path: Path) -> None:
 
 def test_what_it_leaves(data: Dataset, held: Dataset, tmp_path: Path) -> None:
     model = new_model("so3lr", TINY, data.elements, data)
+    model.uncertainty = ForceError(ForceErrorConfig(16, tuple(data.elements), 0.9, 1.0, "of these weights")).double()
     start = {name: value.clone() for name, value in model.state_dict().items()}
     told: list[float] = []
     settings = TrainSettings(epochs=3, batch_size=8, validation_structures=4)
@@ -97,6 +104,8 @@ def test_what_it_leaves(data: Dataset, held: Dataset, tmp_path: Path) -> None:
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names == {"model.safetensors", "log.csv", "result.json", "curves.png", "parity.png"}
     loaded = heliodor.load(str(result.path), device="cpu", dtype="float64")
+    # an uncertainty is of the weights as they were
+    assert result.model.uncertainty is None and loaded.uncertainty is None and model.uncertainty is not None
     # the card brings total energies back
     references = References.from_card(loaded.card)
     assert references is not None and loaded.card["method"] == "mini"
@@ -199,14 +208,51 @@ def test_bad_batch_is_skipped_and_named(data: Dataset, held: Dataset, tmp_path: 
     assert json.loads((tmp_path / "result.json").read_text())["rows"][-1]["skipped"] == 4
 
 
-def test_time_limit(data: Dataset, held: Dataset, tmp_path: Path) -> None:
-    settings = TrainSettings.from_mapping({"time": "8 s", "batch_size": 4, "threads": 1})
+def test_time_limit(data: Dataset, held: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock by which a step takes 0.1 s, from the fortieth on 0.2 s, and four structures' validation 0.25 s."""
+    now, steps = 0.0, 0
+
+    def advance(*given: object) -> None:
+        nonlocal now, steps
+        steps += 1
+        now += 0.1 if steps < 40 else 0.2
+        trainer_advance(*given)
+
+    def validate(*given: object) -> object:
+        nonlocal now
+        now += 0.25
+        return trainer_validate(*given)
+
+    trainer_advance, trainer_validate = trainer.advance, trainer.validate
+    monkeypatch.setattr(trainer, "advance", advance)
+    monkeypatch.setattr(trainer, "validate", validate)
+    for module in (trainer, finish):
+        monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: now))
+    values = {"time": "20 s", "batch_size": 4, "threads": 1, "validate_every": 20, "validation_structures": 4}
+    settings = TrainSettings.from_mapping({**values, "warmup_steps": 5, "plot_every": 0})
     result = train(new_model("so3lr", TINY, data.elements, data), data, held, tmp_path, settings)
-    # room is left for the last errors and the plots
-    assert 60.0 * result.rows[-1]["minutes"] < 8.0
-    # the cosine has come down by then
-    assert result.rows[-1]["learning_rate"] < 0.3 * settings.learning_rate
-    assert result.steps > 20
+    # room is left for the errors of all eight structures with a third to spare, and for plots: a tenth of the time
+    last = 60.0 * result.rows[-1]["minutes"]
+    reserve = 1.3 * 0.5 + 2.0
+    assert -1e-9 <= last - (20.0 - reserve) <= 0.2
+    assert result.seconds == pytest.approx(now) and now <= 20.0 and result.steps == steps
+    # 40 steps take 4 s, and the next 13 s a little less than 65 for the validations among them
+    assert 95 <= steps <= 105
+    # the cosine has come down by then, although the speed was another one at first: progress is 0.85 if worked out by
+    # hand from the looks at steps 41 and 71, and the rate 0.07
+    assert result.rows[-1]["learning_rate"] < 0.1 * settings.learning_rate
+
+
+def test_key_of_a_run(data: Dataset, held: Dataset) -> None:
+    """What is frozen belongs to it: a run of the same weights that trains others of them is another run."""
+    model = new_model("so3lr", TINY, data.elements, data)
+    settings = TrainSettings(epochs=1)
+    keys = [fingerprint(model, data, held, settings), fingerprint(copy.deepcopy(model), data, held, settings)]
+    for name in ("energy_head.hidden.weight", "energy_offset"):
+        part = copy.deepcopy(model)
+        part.get_parameter(name).requires_grad_(False)
+        keys.append(fingerprint(part, data, held, settings))
+    assert keys[0] == keys[1] and len(set(keys)) == 3
 
 
 def test_only_some_labels(data: Dataset, held: Dataset, tmp_path: Path) -> None:

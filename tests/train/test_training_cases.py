@@ -22,10 +22,11 @@ from heliodor.train.dataset import Dataset
 from heliodor.train.errors import errors_of, predict
 from heliodor.train.losses import make_loss
 from heliodor.train.models import new_model
-from heliodor.train.run import new_run
-from heliodor.train.sampling import choose_shape, pack
+from heliodor.train.run import advance, new_run
+from heliodor.train.sampling import Sampler, choose_shape, pack
 from heliodor.train.schedule import Pace
 from heliodor.train.settings import TrainSettings
+from heliodor.train.step import plain_step
 from heliodor.train.stepper import CompileWarning
 from heliodor.train.trainer import train
 
@@ -235,3 +236,54 @@ def test_pace_of_a_run_taken_up_again() -> None:
     both = Pace(last=50.0, most=50.0)
     both.look(10, 10.0, 1.0, 300.0)
     assert both.last == 50.0
+
+
+def test_stage_two_is_reached(data: Dataset, tmp_path: Path) -> None:
+    """A run that no longer improves is not over before stage two, and is soon after its beginning."""
+    model = new_model("spookynet", TINY, data.elements, data)
+    # too small a rate for any parameter to change
+    still = {"learning_rate": 1e-30, "epochs": 8, "batch_size": 12, "stop_after": 1, "weight_decay": 0.0, "threads": 1}
+    for stage_two, steps in ((0.0, 2), (0.5, 4)):
+        settings = TrainSettings.from_mapping({**still, "stage_two": stage_two})
+        per_epoch = len(Sampler(find_lists(data, model, None), 12, {"": 1.0}, 1).epoch(0))
+        result = train(model, data, data, tmp_path / str(stage_two), settings)
+        assert result.steps == steps * per_epoch
+
+
+def test_labels_that_a_batch_lacks() -> None:
+    """The loss of stresses is treated alike by one process and by several, of which some have none; no volume, no
+    stress."""
+    frames = [molecule("H2O"), molecule("H2O")]
+    frames[1].set_cell([5.0, 5.0, 5.0])
+    frames[1].pbc = True
+    rng = np.random.default_rng(2)
+    labels = [Label(-1.0, rng.normal(size=(3, 3)), stress=rng.normal(size=(3, 3))) for _ in frames]
+    both = Dataset.from_atoms(frames, labels)
+    model = new_model("mace", {"preset": "small", "channels": 2}, both.elements, both)
+    settings = TrainSettings(epochs=1, stress_weight=1.0)
+    lists = find_lists(both, model, None, torch.float64)
+    assert torch.isfinite(lists.batch(np.arange(2)).stress).all((1, 2)).tolist() == [False, True]
+    loss = make_loss(settings, lists, model.outputs).double()
+    assert loss.wants_stress
+    run = new_run(model, loss, settings)
+    advance(run, plain_step(model, loss), [lists.batch(np.array([0]))], lists, settings)
+    assert all(p.grad is not None and bool((p.grad == 0).all()) for p in loss.robust["stress"].parameters())
+    assert all(p.grad is not None and bool((p.grad != 0).all()) for p in loss.robust["forces"].parameters())
+
+
+def test_skipped_where_only_the_shape_has_no_gradient(data: Dataset) -> None:
+    """A finite loss with finite gradients of the model's parameters, but not of the loss's own."""
+    model = new_model("spookynet", TINY, data.elements, data)
+    settings = TrainSettings(epochs=1)
+    lists = find_lists(data, model, None, torch.float64)
+    loss = make_loss(settings, lists, model.outputs).double()
+    run = new_run(model, loss, settings)
+    before = [p.detach().clone() for p in (*model.parameters(), *loss.parameters())]
+    first = next(iter(loss.parameters()))
+    hook = first.register_hook(lambda grad: grad * torch.nan)
+    advance(run, plain_step(model, loss), [lists.batch(np.arange(4))], lists, settings)
+    hook.remove()
+    after = [p.detach() for p in (*model.parameters(), *loss.parameters())]
+    assert len(run.skipped) == 1 and all(map(torch.equal, before, after))
+    advance(run, plain_step(model, loss), [lists.batch(np.arange(4))], lists, settings)
+    assert len(run.skipped) == 1 and not all(map(torch.equal, before, after))

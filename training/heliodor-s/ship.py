@@ -1,8 +1,9 @@
 """Put a trained student into the package as heliodor-s: checkpoint with its card, registry entry, tables of its page.
 
-    python training/heliodor-s/ship.py --model student.safetensors --figures figures.json --history history.txt
+    python training/heliodor-s/ship.py --model calibrated.safetensors --figures figures.json --coverage coverage.json \\
+        --history history.txt
 
-Every figure comes from files that figures.py and `heliodor bench accuracy` wrote.
+Every figure comes from files that figures.py and calibrate.py wrote.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import heliodor
 from heliodor.checkpoint import load_checkpoint, save_checkpoint, sha256
 from heliodor.registry import weights_folder
+from heliodor.verify import _structure
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "heliodor-s"
@@ -60,13 +63,40 @@ def tables(figures: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def covering(found: dict[str, Any]) -> str:
+    """Markdown: how often the interval of the force covers the truth, by kind."""
+    head = (
+        "| 90 % interval of a force, molecules unseen | structures | covered, % | mean half-width, meV/Å | mean error |"
+    )
+    lines = ["", head, "|---|---|---|---|---|"]
+    for kind, row in found["kinds"].items():
+        share = f"{100 * row['by_structures']:.1f} ± {100 * row['error']:.1f}"
+        widths = f"{1e3 * row['half_width']:.0f} | {1e3 * row['mean_error']:.0f}"
+        lines.append(f"| {kind} | {row['structures']} | {share} | {widths} |")
+    return "\n".join(lines) + "\n"
+
+
+def known(target: Path) -> None:
+    """Its own energies of the structures by which `heliodor models verify` knows models."""
+    path = weights_folder() / "known" / "known_answers.json"
+    table = json.loads(path.read_text(encoding="utf-8"))
+    answers = []
+    for item in table["answers"]["heliodor-mini"]:
+        atoms = _structure(table["structures"][item["structure"]], [])
+        value = float(heliodor.evaluate(heliodor.load(str(target), dtype="float64"), atoms).energy[0])
+        answers.append({**item, "value": value})
+    table["answers"][NAME] = answers
+    path.write_text(json.dumps(table, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--figures", type=Path, required=True)
+    parser.add_argument("--coverage", type=Path, required=True)
     parser.add_argument("--history", type=Path, required=True, help="how it was made, in words")
     args = parser.parse_args()
-    figures = json.loads(args.figures.read_text())
+    figures, covered = (json.loads(path.read_text()) for path in (args.figures, args.coverage))
     potential = load_checkpoint(args.model)
     card = {
         "name": NAME,
@@ -78,7 +108,7 @@ def main() -> None:
         "errors_on_structures_made_by_others": figures["independent"],
         "cost": figures["cost"],
         "dynamics": figures.get("dynamics", {}),
-        "uncertainty": potential.card.get("uncertainty", {}),
+        "coverage_of_its_90_percent_interval": covered,
         "must_not_be_used_for": FORBIDDEN,
     }
     potential.name = NAME
@@ -99,7 +129,8 @@ def main() -> None:
     registry.write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")
     page = ROOT / "docs" / f"{NAME}.md"
     before, rest = page.read_text().split(MARKS[0])
-    page.write_text(before + MARKS[0] + tables(figures) + MARKS[1] + rest.split(MARKS[1])[1])
+    page.write_text(before + MARKS[0] + tables(figures) + covering(covered) + MARKS[1] + rest.split(MARKS[1])[1])
+    known(target)
     print(f"{target} ({target.stat().st_size / 1e6:.2f} MB), {registry}, {page}")
 
 

@@ -15,6 +15,9 @@ from heliodor.bench.interactions import HOW
 from heliodor.bench.result import FORCE, KCAL, Errors, SetResult
 from heliodor.errors import InputError
 
+REASONS = 8
+"""Shown of why rows were left out; accuracy.csv has them all."""
+
 
 def markdown(results: Sequence[SetResult]) -> str:
     """Tables of errors: sets of energies, of forces, groups, distances, what the sets are, and what was left out."""
@@ -33,13 +36,20 @@ def markdown(results: Sequence[SetResult]) -> str:
                 pieces.append(f"{title_of}\n\n{_pivot(head, mine, find)}")
     sets = {r.task: [r.task, r.title, r.level, r.note] for r in results}
     pieces.append("What the sets are:\n\n" + table(["set", "what", "reference", "note"], list(sets.values())))
-    skipped = [[r.task, r.model, f"{count}", reason] for r in results for reason, count in r.skipped.most_common(8)]
+    skipped = [[r.task, r.model, f"{count}", reason] for r in results for reason, count in _reasons(r)]
     if skipped:
         pieces.append("Left out:\n\n" + table(["set", "model", "n", "why"], skipped))
     used = protocols(results)
     if used:
         pieces.append("Protocols:\n\n" + table(["model", "how", "n"], used))
     return "\n\n".join(pieces) + "\n"
+
+
+def _reasons(r: SetResult) -> list[tuple[str, int]]:
+    """Why rows were left out, the rarest reasons together."""
+    found = r.skipped.most_common()
+    rest = found[REASONS:]
+    return found[:REASONS] + ([(f"{len(rest)} other reasons", sum(count for _, count in rest))] if rest else [])
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -80,7 +80,11 @@ def check(
         lines = [("structures", f"{report.count}; {int(data.offsets[-1])} atoms")]
         lines += [(title if len(title) < 12 else "consistency", text) for title, text in report.facts.items()]
         lines += [(finding.severity, f"{finding.about}: {finding}") for finding in report.findings]
-        lines.append(("result", f"{len(report.errors)} errors, {len(report.warnings)} warnings"))
+        told = [
+            f"{n} {word}{'s' * (n != 1)}"
+            for n, word in ((len(report.errors), "error"), (len(report.warnings), "warning"))
+        ]
+        lines.append(("result", ", ".join(told)))
         print_lines(lines, sys.stdout)
     if report.errors:
         raise typer.Exit(FOUND)
@@ -161,7 +165,7 @@ def split(
     as_json: Json = False,
 ) -> None:
     """Divide a set into training, validation and test."""
-    from heliodor.train.data.conversion import copy_to
+    from heliodor.train.data.conversion import check_target, copy_to
     from heliodor.train.data.splits import split_dataset
 
     screen = sys.stderr if as_json else sys.stdout
@@ -170,6 +174,7 @@ def split(
     for target in targets.values():
         if target.exists() and not overwrite:
             raise InputError(f"{target} exists: choose another --output, or --overwrite")
+        check_target(target)
     data, _, _ = _load([file], wanted, screen)
     if by == "molecule" and (data.group == "").any():
         note("structures without a group word are told apart by formula, charge and bonds")

@@ -113,8 +113,9 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Label structures; Ctrl-C or a kill loses nothing that is done."""
+    from heliodor.durations import parse_duration
     from heliodor.errors import InputError
-    from heliodor.label.amounts import parse_duration, parse_memory
+    from heliodor.label.amounts import parse_memory
     from heliodor.label.label import LabelError
     from heliodor.label.methods import find_method
     from heliodor.label.parsl_pool import read_cluster

@@ -7,8 +7,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from heliodor.choices import override
 from heliodor.cli.prepare.common import ProgressBar
-from heliodor.errors import InputError
+from heliodor.cli.yaml import read_yaml
 
 
 class Stages(ProgressBar):
@@ -44,23 +45,4 @@ def read_choices(path: Path | None, changes: list[str]) -> dict[str, Any]:
     Raises:
         InputError: no YAML, or a change that is none.
     """
-    import yaml
-
-    from heliodor.cli.yaml import read_yaml
-
-    values: dict[str, Any] = {} if path is None else read_yaml(path, dict)
-    for change in changes:
-        name, equals, text = change.partition("=")
-        if not equals or not name:
-            raise InputError(f"--set wants NAME=VALUE such as label.method=gfn2, not {change!r}")
-        place = values
-        *rooms, last = name.strip().split(".")
-        for room in rooms:
-            place = place.setdefault(room, {})
-            if not isinstance(place, dict):
-                raise InputError(f"--set {name}: {room} holds no further names")
-        try:
-            place[last] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise InputError(f"--set {name}: {text!r} is not a value") from None
-    return values
+    return override({} if path is None else read_yaml(path, dict), changes)

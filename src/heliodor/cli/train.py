@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from heliodor.cli.common import Json, note, print_json, print_lines
+from heliodor.cli.stage_bar import read_choices
 from heliodor.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,9 +60,7 @@ def train(
         return
     if config is None:
         raise InputError("which configuration? Give a YAML file ('heliodor train --explain' prints one)")
-    from heliodor.cli.yaml import read_yaml
-
-    values = choices.override(read_yaml(config, dict), change or [])
+    values = read_choices(config, change or [])
     try:
         wanted = choices.read_config(values, config.parent)
     except InputError as error:

@@ -34,8 +34,10 @@ class StructureChoices:
     periodic_cutoff: float = option(
         12.0, "Å, of the long-range terms in periodic boxes, for teacher and student alike; 6 is cheaper to train with."
     )
-    validation: float = option(0.02, "Share that the training watches, whole groups of it.")
-    test: float = option(0.03, "Share that is held out until the end, whole groups of it.")
+    validation: float = option(
+        0.02, "Share that the training watches, whole groups of it; of generated structures a sixteenth or several."
+    )
+    test: float = option(0.03, "Share that is held out until the end, likewise.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from heliodor.distil.config import StructureChoices
-from heliodor.distil.teach import teach
+from heliodor.distil.teach import no_use, teach_some
 from heliodor.dynamics.files.storage import write_durably
 from heliodor.errors import InputError
 from heliodor.potential import Potential
@@ -53,8 +53,7 @@ def label_pieces(
             left_out[why] = left_out.get(why, 0) + count
     kept = [part for part, _ in pieces if part is not None]
     if not kept:
-        words = ", ".join(f"{number} {why}" for why, number in left_out.items())
-        raise InputError(f"{teacher.name} has no use for any of the {len(structures)} structures ({words})")
+        raise no_use(teacher, len(structures), left_out)
     return join(kept), left_out
 
 
@@ -65,13 +64,10 @@ def _piece(
     if notes.exists():
         counts = json.loads(notes.read_text())
         return (Dataset.read(file) if file.exists() else None), counts
-    try:
-        taught = teach(teacher, chunk, name=name, max_force=choices.max_force)
-        taught.dataset.write(file)
-        found, counts = taught.dataset, taught.left_out
-    except InputError:
-        # a piece may be all of one unusable kind
-        found, counts = None, {"of no use to the teacher": len(chunk)}
+    # a piece may be all of one unusable kind
+    found, counts = teach_some(teacher, chunk, name=name, max_force=choices.max_force)
+    if found is not None:
+        found.write(file)
     write_durably(notes, json.dumps(counts).encode())
     return found, counts
 
@@ -87,12 +83,16 @@ def split_buckets(data: Dataset, choices: StructureChoices, seed: int) -> tuple[
     """
     from heliodor.distil.structures.groups import BUCKETS, buckets_of
 
-    order = np.random.default_rng([seed, 5]).permutation(BUCKETS).tolist()
+    found_in = [buckets_of(str(group)) for group in data.group]
+    whole = frozenset().union(*(found for found in found_in if len(found) == 1))
+    # of few structures, buckets that have one of their own come first
+    order = sorted(
+        np.random.default_rng([seed, 5]).permutation(BUCKETS).tolist(), key=lambda bucket: bucket not in whole
+    )
     n_test, n_valid = (max(1, round(share * BUCKETS)) for share in (choices.test, choices.validation))
     test, valid = frozenset(order[:n_test]), frozenset(order[n_test : n_test + n_valid])
     part = np.full(len(data), -1)
-    for k, group in enumerate(data.group):
-        found = buckets_of(str(group))
+    for k, found in enumerate(found_in):
         if not found & (test | valid):
             part[k] = 0
         elif found <= valid or found <= test:
@@ -103,15 +103,19 @@ def split_buckets(data: Dataset, choices: StructureChoices, seed: int) -> tuple[
 def split_groups(data: Dataset, choices: StructureChoices, seed: int) -> tuple[Dataset, Dataset, Dataset]:
     """Training, validation and test sets of each kind, whole groups of it.
 
+    A group with structures of several kinds goes as a whole with the kind of its first one.
+
     Raises:
         InputError: a set would be empty.
     """
     random = np.random.default_rng([seed, 5])
     part = np.zeros(len(data), dtype=np.int64)
     # an empty group says nothing: such structures stand alone
-    group = np.array([g or f"alone {k}" for k, g in enumerate(data.group)])
-    for kind in np.unique(data.kind):
-        mine = np.flatnonzero(data.kind == kind)
+    group = np.array([str(g) or f"\0alone {k}" for k, g in enumerate(data.group)])
+    _, first, owner = np.unique(group, return_index=True, return_inverse=True)
+    kinds = data.kind[first][owner]
+    for kind in np.unique(kinds):
+        mine = np.flatnonzero(kinds == kind)
         names, inverse, sizes = np.unique(group[mine], return_inverse=True, return_counts=True)
         room = {1: choices.validation * len(mine), 2: choices.test * len(mine)}
         for k in random.permutation(len(names)):
@@ -129,6 +133,9 @@ def _parts(data: Dataset, part: np.ndarray) -> tuple[Dataset, Dataset, Dataset]:
     for words, chosen in zip(("training", "validation", "test"), sets, strict=True):
         if not len(chosen):
             groups = len(np.unique(data.group))
-            raise InputError(f"the {words} set would be empty: {len(data)} structures in {groups} groups are too few")
+            raise InputError(
+                f"the {words} set would be empty: {len(data)} structures in {groups} groups are too few; "
+                "take more, or larger shares (structures.validation, structures.test)"
+            )
     training, validation, test = (data.take(chosen) for chosen in sets)
     return training, validation, test

@@ -105,6 +105,7 @@ def _stages(
         Stage(
             *("split", "training, validation and test sets", ("labels",), shares, SETS),
             partial(_split, split_buckets if str(source) == GENERATED else split_groups, choices, folder),
+            version=2,
         ),
         Stage(
             *("active", "structures on which students disagree", ("split",)),
@@ -169,10 +170,13 @@ def _label(teacher: Potential, name: str, choices: DistilChoices, folder: Path, 
 def _split(
     divide: Callable[..., tuple[Dataset, Dataset, Dataset]], choices: DistilChoices, folder: Path, say: Say
 ) -> Mapping[str, Any]:
-    parts = divide(Dataset.read(folder / "labelled.h5"), choices.structures, choices.seed)
+    data = Dataset.read(folder / "labelled.h5")
+    parts = divide(data, choices.structures, choices.seed)
     for name, part in zip(SETS, parts, strict=True):
         part.write(folder / name)
-    return {name.removesuffix(".h5"): len(part) for name, part in zip(SETS, parts, strict=True)}
+    facts = {name.removesuffix(".h5"): len(part) for name, part in zip(SETS, parts, strict=True)}
+    mixed = len(data) - sum(facts.values())
+    return {**facts, "left_out_with_molecules_of_two_sets": mixed} if mixed else facts
 
 
 def _active(

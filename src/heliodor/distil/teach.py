@@ -12,7 +12,7 @@ from jaxtyping import Bool
 from heliodor.errors import InputError
 from heliodor.potential import Potential, evaluate_system
 from heliodor.train.batches import Lists, find_lists
-from heliodor.train.dataset import Dataset
+from heliodor.train.dataset import Dataset, join
 
 NETWORK_TERMS = ("so3krates", "mace", "spookynet")
 """Names of the energy terms that a network gives, as opposed to those of physics."""
@@ -59,6 +59,21 @@ def teach(
     Raises:
         InputError: no structure is left.
     """
+    found, left_out = teach_some(teacher, structures, name=name, max_force=max_force, progress=progress)
+    if found is None:
+        raise no_use(teacher, len(structures), left_out)
+    return Taught(found, left_out)
+
+
+def teach_some(
+    teacher: Potential,
+    structures: Dataset,
+    *,
+    name: str = "",
+    max_force: float = 25.0,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Dataset | None, dict[str, int]]:
+    """As `teach`, but where no structure is left there is no data set, and why."""
     fit = _possible(teacher, structures)
     left_out = {"outside the teacher": int((~fit).sum())}
     possible = structures.take(np.flatnonzero(fit)) if fit.any() else structures.take([])
@@ -81,11 +96,14 @@ def teach(
             parts.append(labelled.take(np.flatnonzero(keep)))
     left_out = {why: number for why, number in (left_out | counts).items() if number}
     if not parts:
-        words = ", ".join(f"{number} {why}" for why, number in left_out.items())
-        raise InputError(f"{teacher.name} has no use for any of the {len(structures)} structures ({words})")
-    from heliodor.train.dataset import join
+        return None, left_out
+    return replace(join(parts), method=f"teacher:{name or teacher.name}"), left_out
 
-    return Taught(replace(join(parts), method=f"teacher:{name or teacher.name}"), left_out)
+
+def no_use(teacher: Potential, number: int, left_out: dict[str, int]) -> InputError:
+    """What to say where a teacher has labelled none of so many structures."""
+    words = ", ".join(f"{count} {why}" for why, count in left_out.items())
+    return InputError(f"{teacher.name} has no use for any of the {number} structures ({words})")
 
 
 def _label(teacher: Potential, chunk: Dataset, tell: Callable[[int], None]) -> Dataset:

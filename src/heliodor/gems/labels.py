@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from heliodor.durations import parse_duration
 from heliodor.errors import InputError
 from heliodor.gems.config import LabelChoices
-from heliodor.label.amounts import parse_duration, parse_memory
+from heliodor.label.amounts import parse_memory
 from heliodor.label.campaign import refuse_other_weights, run_campaign
 from heliodor.label.drive import Progress, reap
 from heliodor.label.export import export

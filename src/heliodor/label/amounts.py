@@ -1,4 +1,4 @@
-"""Amounts as people write them: memory and durations of jobs."""
+"""Amounts as people write them: memory, and durations as they are shown."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from heliodor.errors import InputError
 
 _BYTES = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _BYTES |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-_SECONDS = {"s": 1.0, "sec": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def parse_memory(text: str) -> int:
@@ -17,16 +16,13 @@ def parse_memory(text: str) -> int:
     Raises:
         InputError: no positive number with such a unit.
     """
-    return round(_parse(text, _BYTES, "an amount of memory", "'4 GB', '500 MB' or '2 GiB'"))
-
-
-def parse_duration(text: str) -> float:
-    """Seconds of a time such as ``"10 min"``, ``"90 s"``, ``"2 h"``.
-
-    Raises:
-        InputError: no positive number with such a unit.
-    """
-    return _parse(text, _SECONDS, "a time", "'10 min', '90 s' or '2 h'")
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([A-Za-z]+)\s*", text)
+    value = float(match.group(1)) * _BYTES.get(match.group(2).lower(), 0) if match else 0.0
+    if value <= 0.0:
+        raise InputError(
+            f"cannot read {text!r} as an amount of memory above zero; write for example '4 GB', '500 MB' or '2 GiB'"
+        )
+    return round(value)
 
 
 def format_duration(seconds: float) -> str:
@@ -43,11 +39,3 @@ def format_memory(size: float) -> str:
         if size >= scale:
             return f"{size / scale:.3g} {unit}"
     return f"{size:.0f} bytes"
-
-
-def _parse(text: str, units: dict[str, float] | dict[str, int], what: str, examples: str) -> float:
-    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([A-Za-z]+)\s*", text)
-    value = float(match.group(1)) * units.get(match.group(2).lower(), 0) if match else 0.0
-    if value <= 0.0:
-        raise InputError(f"cannot read {text!r} as {what} above zero; write for example {examples}")
-    return value

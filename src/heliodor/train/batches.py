@@ -160,6 +160,8 @@ class Lists:
 
         pbc = np.zeros((total.structures, 3), dtype=bool)
         pbc[:s] = data.pbc[chosen]
+        # what is not periodic in every direction has no volume
+        stress = np.where(data.pbc[chosen].all(1)[:, None, None], data.stress[chosen], np.nan)
         numbers = np.full(total.atoms, self.filler)
         numbers[:n] = data.numbers[rows[0]]
         names = np.full(total.structures, -1)
@@ -189,7 +191,7 @@ class Lists:
             hirshfeld_ratios=real(data.hirshfeld_ratios[rows[0]], total.atoms, np.nan),
             charges=real(data.charges[rows[0]], total.atoms, np.nan),
             node_energies=real(data.node_energies[rows[0]], total.atoms, np.nan),
-            stress=real(data.stress[chosen], total.structures, np.nan),
+            stress=real(stress, total.structures, np.nan),
         )
 
 

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
+from heliodor.api import choose_device
 from heliodor.potential import Potential
 from heliodor.train.batches import find_lists
 from heliodor.train.dataset import Dataset
@@ -73,7 +74,7 @@ def estimate(model: Potential, training: Dataset, settings: TrainSettings) -> Es
 
 
 def _measure(model: Potential, training: Dataset, settings: TrainSettings) -> Estimate:
-    device = torch.device(settings.device if settings.device != "auto" else _best())
+    device = choose_device(settings.device)
     few = np.sort(np.random.default_rng([settings.seed, 13]).permutation(len(training))[:SAMPLE])
     sample = training if len(few) == len(training) else training.take(few)
     references = References.from_card(model.card) or references_for(sample)
@@ -160,7 +161,3 @@ class Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _gone(self, size: int) -> None:
         self.now -= size
-
-
-def _best() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"

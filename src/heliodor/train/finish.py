@@ -73,11 +73,9 @@ def finish(
     """Errors, card and files; the state of the run is no longer needed and goes.
 
     Raises:
-        InputError: no step was made, or the files cannot be written.
+        InputError: the files cannot be written.
         DivergedError: no validation gave finite errors.
     """
-    if run.step == 0:
-        raise InputError(f"time: {settings.time} was over before the first step: give more")
     if not math.isfinite(run.best_score):
         raise DivergedError(
             f"in {run.step} steps no errors on the validation set were finite: see {folder / 'log.csv'}, and lower "
@@ -158,10 +156,12 @@ def finished(folder: Path, key: str) -> TrainResult | None:
 
 
 def ready(model: Potential, references: References) -> Potential:
-    """A copy without kernels, whose card has the references."""
+    """A copy without kernels and without an uncertainty, which holds for the weights as they were, whose card has the
+    references."""
     final = copy.deepcopy(model)
     for part in final.modules():
         if isinstance(part, Potential):
             part.use_kernel(None, "reference")
+            part.uncertainty = None
     final.card = {**model.card, **references.to_card()}
     return final

@@ -27,6 +27,17 @@ def dtype_of(precision: str) -> torch.dtype:
 
 
 @contextmanager
+def full_precision() -> Iterator[None]:
+    """No TF32 inside."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
+@contextmanager
 def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
     """TF32 switched on where asked for and possible; said where it is not."""
     if precision == "tf32" and device.type != "cuda":

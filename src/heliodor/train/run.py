@@ -145,9 +145,11 @@ def advance(
     value, sums = _gradients(run, step, parts, together)
     parameters = [p for p in run.model.parameters() if p.requires_grad]
     norm_tensor = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-    norm, number = (float(x) for x in torch.stack([norm_tensor.detach().double(), value.double()]).cpu())
+    shapes = [p.grad.double().square().sum() for p in run.loss.parameters() if p.grad is not None]
+    told = [norm_tensor.detach().double(), value.double(), *shapes]
+    norm, number, *rest = (float(x) for x in torch.stack(told).cpu())
     run.step += 1
-    if not math.isfinite(norm) or not math.isfinite(number):
+    if not all(map(math.isfinite, (norm, number, *rest))):
         _skip(run, parts, lists, together)
         return
     run.bad = 0
@@ -185,8 +187,9 @@ def _gradients(
         value.backward()  # type: ignore[no-untyped-call]
         values.append(value.detach())
         sums = {name: sums[name] + both if name in sums else both for name, both in found.items()}
-    for p in everything if together.count > 1 else learned:
-        # what a batch does not touch (charge embeddings of neutral molecules) is treated as in a compiled step
+    for p in everything:
+        # what a batch, or one process's part of it, does not touch (charge embeddings of neutral molecules, the loss of
+        # stresses where none is known) is treated as in a compiled step
         p.grad = torch.zeros_like(p) if p.grad is None else p.grad
     nothing = torch.zeros((), dtype=learned[0].dtype, device=learned[0].device)
     total = sum(values[1:], values[0]) if values else nothing

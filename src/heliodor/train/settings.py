@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from heliodor.durations import parse_duration
 from heliodor.errors import InputError, suggestion
 from heliodor.train.weights import STAGE_TWO_WEIGHTS, WEIGHT_FIELDS, WEIGHTS, Ramp, read_ramp
 
@@ -62,7 +62,8 @@ class TrainSettings:
         clip: largest gradient norm, in multiples of its own running average; 0 for no clipping.
         time: length of the run as "35 min", "2 h" or seconds; empty for no limit. Set-up and compilation count.
         epochs: number of epochs (as many structures as there are); 0 for no limit.
-        stop_after: validations without improvement after which the run ends; 0 for never.
+        stop_after: validations without improvement after which the run ends; 0 for never. Where there is a stage two,
+            they are counted from its beginning.
         validate_every: steps between validations; 0: once an epoch.
         validation_structures: how many are used during the run; the final errors are of all.
         checkpoint_minutes: between checkpoints, from which a killed run goes on.
@@ -231,23 +232,6 @@ class TrainSettings:
         if self.weights_change and not self.time and not self.epochs:
             raise InputError(f"{where}weights that change along the run need to know its end: give time or epochs")
         _ = self.seconds
-
-
-def parse_duration(text: str | float) -> float:
-    """Wall-clock time such as "35 min", "1.5 h", "90 s" or a number of seconds, in s.
-
-    Raises:
-        InputError: not a time above zero.
-    """
-    match = re.fullmatch(r"\s*([0-9.eE+]+)\s*(s|sec|min|m|h|hours?|minutes?|seconds?|d|days?)?\s*", str(text))
-    try:
-        value = float(match.group(1)) if match else float("nan")
-    except ValueError:
-        value = float("nan")
-    unit = ((match.group(2) if match else "") or "s")[0]
-    if not 0.0 < value < float("inf"):
-        raise InputError(f"cannot read {text!r} as a time; write for example '35 min' or '2 h'")
-    return value * {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}[unit]
 
 
 def _as_type(name: str, value: Any, default: Any, where: str) -> Any:

@@ -34,6 +34,9 @@ def fingerprint(model: Potential, training: Dataset, validation: Dataset, settin
     digest.update(json.dumps(kept, sort_keys=True, default=str).encode())
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode() + np.ascontiguousarray(value.detach().cpu().numpy()).tobytes())
+    frozen = sorted(name for name, p in model.named_parameters() if not p.requires_grad)
+    if frozen:
+        digest.update("\0".join(["frozen", *frozen]).encode())
     for dataset in (training, validation):
         for name in ("offsets", *PER_ATOM, *PER_STRUCTURE):
             values = getattr(dataset, name)

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from ase.data import chemical_symbols
 
+from heliodor.api import choose_device
 from heliodor.errors import InputError
 from heliodor.potential import Potential
 from heliodor.train.ahead import DEPTH, Ahead
@@ -268,7 +269,9 @@ def _check(model: Potential, training: Dataset, validation: Dataset) -> None:
 def _ended(run: Run, settings: TrainSettings, elapsed: float) -> bool:
     over = run.step >= run.rate.pace.most or (settings.epochs and run.epoch >= settings.epochs)
     stalled = settings.stop_after and run.unimproved >= settings.stop_after
-    return bool(over or stalled or run.rate.exhausted or elapsed + run.reserve >= settings.seconds)
+    # one step at least: on a busy machine the errors before training may take longer than a short run
+    late = run.step > 0 and elapsed + run.reserve >= settings.seconds
+    return bool(over or stalled or run.rate.exhausted or late)
 
 
 def _time_to_look(step: int, first: int) -> bool:
@@ -278,13 +281,6 @@ def _time_to_look(step: int, first: int) -> bool:
 
 
 def _device(name: str, together: Processes) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        if device.type == "cuda" and not torch.cuda.is_available():
-            raise RuntimeError("there is no CUDA device here")
-    except RuntimeError as error:
-        raise InputError(f"cannot train on the device {name!r}: {str(error).splitlines()[0]}") from None
+    device = choose_device(name)
     several = device.type == "cuda" and together.count > 1
     return torch.device("cuda", together.local) if several else device

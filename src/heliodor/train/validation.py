@@ -13,6 +13,7 @@ from heliodor.train.batches import Lists
 from heliodor.train.dataset import Dataset
 from heliodor.train.errors import Errors, Predicted, compare, predict, unanswered
 from heliodor.train.parallel import Processes
+from heliodor.train.precision import full_precision
 from heliodor.train.run import Run
 from heliodor.train.settings import TrainSettings
 
@@ -30,7 +31,9 @@ def part_of(data: Dataset, together: Processes) -> Dataset | None:
 
 def answers(model: Potential, mine: Dataset | Lists | None, together: Processes) -> Predicted:
     """A model's answers for all structures from those of the processes."""
-    return together.join(None if mine is None else predict(model, mine))
+    with full_precision():
+        found = None if mine is None else predict(model, mine)
+    return together.join(found)
 
 
 def validate(
@@ -74,7 +77,8 @@ def validate(
         run.best_score, run.unimproved = score, 0
         for name, value in run.average.items():
             run.best[name].copy_(value)
-    else:
+    elif not settings.stage_two or settings.in_stage_two(run.rate.pace.progress(run.step)):
+        # stage two is still to come otherwise, and improves what stage one no longer does
         run.unimproved += 1
     if run.step > 0:
         run.rate.plateau.note(score, settings)

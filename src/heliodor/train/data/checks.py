@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
-from heliodor.train.data.consistency import FEWEST, Consistency, check_consistency
+from heliodor.train.data.consistency import FEWEST, Consistency, check_consistency, options_for_slope
 from heliodor.train.data.distances import Shapes, measure_shapes
 from heliodor.train.data.duplicates import TOLERANCE, find_duplicates
+from heliodor.train.data.electrons import cause_of_misfits, misfits
 from heliodor.train.data.findings import Finding, Report
-from heliodor.train.data.magnitudes import judge_energies, judge_forces, judge_lengths
+from heliodor.train.data.magnitudes import READ, judge_energies, judge_forces, judge_lengths
 from heliodor.train.dataset import PER_ATOM, Dataset
 from heliodor.train.references import fit_references
 
@@ -28,6 +29,8 @@ NET_FORCE, NET_TORQUE = 0.1, 0.5
 UNRELATED = 0.5
 """Net force or torque of a molecule, relative to what forces of random directions would have, above which forces
 cannot be those of these positions."""
+
+MEND = "(mend it there; with --keep-nan it counts as missing)"
 
 LABELS = ("energy", "forces", "stress", "dipole", "hirshfeld_ratios", "charges", "node_energies")
 
@@ -81,9 +84,17 @@ def check_dataset(
         *_duplicates(data, shapes, limits, parts, names),
         *_outliers(data),
     ]
+    other_unit = bool(energies) or (pairs.verdict == "units" and not 0.8 < abs(pairs.scale) < 1.25)
+    if energies and pairs.verdict == "units" and energies.split(":")[0].replace("look like", "in") in pairs.explanation:
+        # said by the work between frames as well, which knows the unit of the forces too
+        energies = ""
+    if other_unit:
+        # limits in eV/Å say nothing about forces in another unit
+        limits_in_ev = ("forces", "net force", "net torque")
+        found = [finding for finding in found if finding.severity == "error" or finding.about not in limits_in_ev]
     units = [judge_lengths(shapes), energies]
     found += [Finding("error", "units", text) for text in units if text]
-    if text := judge_forces(data, norms):
+    if not other_unit and (text := judge_forces(data, norms)):
         certain = norms.size and float(np.nanmedian(norms)) > 1.0
         found.append(Finding("error" if certain else "warning", "units", text))
     found += _consistency(pairs)
@@ -122,7 +133,7 @@ def _labels(data: Dataset, not_numbers: Mapping[str, Sequence[int]]) -> list[Fin
             found.append(Finding("error", "labels", f"{name} is NaN in part", np.flatnonzero(partly)))
         bad = np.array(sorted(set(not_numbers.get(name, ()))), dtype=np.int64)
         if len(bad):
-            found.append(Finding("error", "labels", f"{name} is not a finite number in the file", bad))
+            found.append(Finding("error", "labels", f"{name} is not a finite number in the file {MEND}", bad))
         absent = np.setdiff1d(np.flatnonzero(wholly & ~partly), bad)
         if len(absent):
             found.append(Finding("warning", "labels", f"{name} is missing, though others have it", absent))
@@ -179,15 +190,16 @@ def _electrons(data: Dataset) -> list[Finding]:
     found = []
     if not whole.all():
         found.append(Finding("error", "charge", "a total charge that is no whole number", np.flatnonzero(~whole)))
-    electrons = np.add.reduceat(np.asarray(data.numbers, dtype=np.int64), data.offsets[:-1]) - np.round(data.charge)
-    odd = whole & ((electrons - data.spin) % 2 != 0)
+    odd = whole & misfits(data)
     atoms, molecules = np.flatnonzero(odd & (data.counts == 1)), np.flatnonzero(odd & (data.counts > 1))
     if len(molecules):
         text = "the number of electrons does not fit the number of unpaired ones"
-        if not data.charge.any() and not data.spin.any():
-            text += (
-                "; all charges and spins are 0: ions or radicals whose charge was never read (--charge-key, --spin-key)"
-            )
+        text += {
+            "charge": "; all charges and spins are 0: ions or radicals whose charge was never read (--charge-key, "
+            "--spin-key)",
+            "multiplicity": "; they are multiplicities, by their values: name their key by --multiplicity-key",
+            "": "",
+        }[cause_of_misfits(data)]
         found.append(Finding("error", "electrons", text, molecules))
     if len(atoms):
         text = "single atoms with an odd number of electrons and none unpaired: their spin was not read"
@@ -253,6 +265,8 @@ def _outliers(data: Dataset) -> list[Finding]:
 def _consistency(pairs: Consistency) -> list[Finding]:
     if pairs.verdict == "units":
         text = f"energies and forces do not fit: ΔE = {pairs.scale:.3g} × work between frames, {pairs.explanation}"
+        if options := options_for_slope(pairs.scale):
+            text += f"; {READ.format(options)}"
         return [Finding("error", "energy against force", text)]
     if pairs.verdict == "unrelated":
         text = f"energies and forces have nothing to do with each other (correlation {pairs.correlation:.2f})"

@@ -29,22 +29,30 @@ FEWEST = 8
 FAR = 0.6
 """Å, root mean square displacement of an atom beyond which a pair says nothing."""
 
-EXPLAINED: tuple[tuple[float, str], ...] = (
-    (1.0 / HARTREE, "energies in hartree, where forces are in eV/Å"),
-    (1.0 / KCAL_PER_MOL, "energies in kcal/mol, where forces are in eV/Å"),
-    (1.0 / KJ_PER_MOL, "energies in kJ/mol, where forces are in eV/Å"),
-    (1000.0, "energies in meV, where forces are in eV/Å"),
-    (HARTREE / BOHR, "forces in hartree/bohr, where energies are in eV"),
-    (HARTREE, "forces in hartree/Å, where energies are in eV"),
-    (KCAL_PER_MOL, "forces in kcal/mol/Å, where energies are in eV"),
-    (KJ_PER_MOL, "forces in kJ/mol/Å, where energies are in eV"),
-    (1.0 / BOHR, "forces per bohr, where energies are of the same unit and positions in Å"),
-    (BOHR, "positions in bohr, where forces are per Å"),
-    (0.1, "forces per nm, where positions are in Å"),
-    (HARTREE / BOHR / KCAL_PER_MOL, "energies in kcal/mol and forces in hartree/bohr"),
-    (KCAL_PER_MOL / HARTREE, "energies in hartree and forces in kcal/mol/Å"),
+EXPLAINED: tuple[tuple[float, str, str], ...] = (
+    (1.0 / HARTREE, "energies in hartree, where forces are in eV/Å", "--units hartree --force-unit eV/Å"),
+    (1.0 / KCAL_PER_MOL, "energies in kcal/mol, where forces are in eV/Å", "--units kcal/mol --force-unit eV/Å"),
+    (1.0 / KJ_PER_MOL, "energies in kJ/mol, where forces are in eV/Å", "--units kJ/mol --force-unit eV/Å"),
+    (1000.0, "energies in meV, where forces are in eV/Å", "--units meV --force-unit eV/Å"),
+    (HARTREE / BOHR, "forces in hartree/bohr, where energies are in eV", "--force-unit hartree/bohr"),
+    (HARTREE, "forces in hartree/Å, where energies are in eV", "--force-unit hartree/Å"),
+    (KCAL_PER_MOL, "forces in kcal/mol/Å, where energies are in eV", "--force-unit kcal/mol/Å"),
+    (KJ_PER_MOL, "forces in kJ/mol/Å, where energies are in eV", "--force-unit kJ/mol/Å"),
+    (1.0 / BOHR, "forces per bohr, where energies are of the same unit and positions in Å", "--force-unit ENERGY/bohr"),
+    (BOHR, "positions in bohr, where forces are per Å", "--length-unit bohr --force-unit ENERGY/Å"),
+    (0.1, "forces per nm, where positions are in Å", "--force-unit ENERGY/nm"),
+    (
+        HARTREE / BOHR / KCAL_PER_MOL,
+        "energies in kcal/mol and forces in hartree/bohr",
+        "--units kcal/mol --force-unit hartree/bohr",
+    ),
+    (
+        KCAL_PER_MOL / HARTREE,
+        "energies in hartree and forces in kcal/mol/Å",
+        "--units hartree --force-unit kcal/mol/Å",
+    ),
 )
-"""Slopes, and what makes them."""
+"""Slopes, what makes them, and the options by which a file is read as it is meant."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,13 +97,23 @@ def explain_slope(slope: float) -> str:
     words = []
     if slope < 0.0:
         words.append("the sign of the forces is turned: they are gradients")
-    size = abs(slope)
-    if not 0.8 < size < 1.25:
-        off = sorted((abs(math.log(size / factor)), text) for factor, text in EXPLAINED)
-        # a 27th and a 23rd cannot always be told apart
-        fitting = [text for distance, text in off if distance < min(0.2, off[0][0] + 0.12)]
+    if not 0.8 < abs(slope) < 1.25:
+        fitting = [text for text, _ in _fitting(abs(slope))]
         words.append(f"as of {', or of '.join(fitting)}" if fitting else "of no unit that is known")
     return ", and ".join(words) if words else "as it should be"
+
+
+def options_for_slope(slope: float) -> str:
+    """The options by which a file of such a slope is read as it is meant; empty if none is known."""
+    sign = ["--gradient"] if slope < 0.0 else []
+    units = [] if 0.8 < abs(slope) < 1.25 else [options for _, options in _fitting(abs(slope))]
+    return " ".join([*sign, *([" or ".join(units)] if units else [])])
+
+
+def _fitting(size: float) -> list[tuple[str, str]]:
+    off = sorted((abs(math.log(size / factor)), text, options) for factor, text, options in EXPLAINED)
+    # a 27th and a 23rd cannot always be told apart
+    return [(text, options) for distance, text, options in off if distance < min(0.2, off[0][0] + 0.12)]
 
 
 def check_consistency(data: Dataset, seed: int = 0) -> Consistency:
@@ -135,7 +153,7 @@ def _same_molecules(data: Dataset) -> list[np.ndarray]:
     found: dict[tuple[bytes, float, float, bool], list[int]] = defaultdict(list)
     for k in known.tolist():
         span = data.span(k)
-        if span.stop - span.start > 1 and np.isfinite(data.forces[span.start]).all():
+        if span.stop - span.start > 1 and np.isfinite(data.forces[span]).all():
             key = (data.numbers[span].tobytes(), float(data.charge[k]), float(data.spin[k]), bool(data.pbc[k].any()))
             found[key].append(k)
     return [np.array(members) for members in found.values() if len(members) > 1]

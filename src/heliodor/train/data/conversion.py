@@ -85,8 +85,7 @@ def convert(
     target, filters = Path(target), filters or Filters()
     if target.exists() and not overwrite:
         raise InputError(f"{target} exists: choose another name, or --overwrite")
-    if target.is_dir() and not is_shelf(target):
-        raise InputError(f"{target} is a folder and no shelf: choose another name")
+    check_target(target)
     work = target.with_name(target.name + UNFINISHED)
     plan = _plan(sources, filters, wanted)
     if is_shelf(work) and read_manifest(work)["notes"].get("plan") != plan:
@@ -99,15 +98,20 @@ def convert(
         notes["plan"] = plan
         state = notes.setdefault("state", {"read": 0, "dropped": {}, "examples": {}})
         resumed = int(state["read"])
-        for block in _blocks(sources, resumed):
-            kept = _filter(block, filters, state)
-            state["read"] += len(block)
-            if len(kept):
-                shelf.append(kept)
-            else:
-                shelf.save_notes()
-            if progress is not None:
-                progress(state["read"], total)
+        try:
+            for block in _blocks(sources, resumed):
+                kept = filter_block(block, filters, state)
+                state["read"] += len(block)
+                if len(kept):
+                    shelf.append(kept)
+                else:
+                    shelf.save_notes()
+                if progress is not None:
+                    progress(state["read"], total)
+        except InputError:
+            # a mended file or other options are another conversion, in whose way this one's work would lie
+            shutil.rmtree(work)
+            raise
     data = open_shelf(work)
     if filters.drop_duplicates and len(data):
         data = _without_duplicates(data, work, filters, state)
@@ -127,7 +131,8 @@ def copy_to(data: Dataset, indices: np.ndarray, target: str | Path, notes: dict[
         ShelfError: it cannot be written.
     """
     target = Path(target)
-    if target.suffix.lower() in (".h5", ".hdf5"):
+    check_target(target)
+    if _is_file_name(target):
         data.take(indices).write(target)
         return
     work = target.with_name(target.name + UNFINISHED)
@@ -149,6 +154,22 @@ def _copy(data: Dataset, indices: np.ndarray, path: Path, notes: dict[str, Any])
         shelf.save_notes()
 
 
+def _is_file_name(target: Path) -> bool:
+    return target.suffix.lower() in (".h5", ".hdf5")
+
+
+def check_target(target: Path) -> None:
+    """Whether a set may be written there: only one of the same form may be replaced.
+
+    Raises:
+        InputError: a folder that is no shelf, or a file where a shelf should be.
+    """
+    if target.is_dir() and (_is_file_name(target) or not is_shelf(target)):
+        raise InputError(f"{target} is a folder{'' if is_shelf(target) else ' and no shelf'}: choose another name")
+    if target.is_file() and not _is_file_name(target):
+        raise InputError(f"{target} is a file, and a shelf is a folder: choose another name, or one that ends in .h5")
+
+
 def _plan(sources: Sequence[Source], filters: Filters, wanted: Wanted | None) -> dict[str, Any]:
     files = [[str(s.path), s.total, s.path.stat().st_size, list(s.said)] for s in sources]
     said = None if wanted is None else asdict(wanted)
@@ -163,7 +184,13 @@ def _blocks(sources: Sequence[Source], skip: int) -> Iterator[Dataset]:
         skip = max(0, skip - source.total)
 
 
-def _filter(block: Dataset, filters: Filters, state: dict[str, Any]) -> Dataset:
+def filter_block(block: Dataset, filters: Filters, state: dict[str, Any]) -> Dataset:
+    """A block without structures of too strong forces or too close atoms.
+
+    Args:
+        state: ``read`` is the number of structures before the block; ``dropped`` and ``examples`` are added to, as in
+            `Converted`.
+    """
     keep = np.ones(len(block), dtype=bool)
     if filters.max_force is not None:
         strong = np.linalg.norm(block.forces, axis=1) > filters.max_force
@@ -198,7 +225,7 @@ def _without_duplicates(data: Dataset, work: Path, filters: Filters, state: dict
 
 
 def _finish(data: Dataset, work: Path, target: Path) -> None:
-    if target.suffix.lower() in (".h5", ".hdf5"):
+    if _is_file_name(target):
         data.write(target)
         shutil.rmtree(work)
     else:

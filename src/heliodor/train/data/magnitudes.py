@@ -26,6 +26,9 @@ STRONG, WEAK = 8.0, 0.05
 and kcal/mol/Å a 23rd of an eV/Å."""
 
 
+READ = "say so when the file is read: {}"
+
+
 def judge_lengths(shapes: Shapes) -> str:
     """What is wrong with the unit of positions, in words; empty if nothing is seen.
 
@@ -37,7 +40,10 @@ def judge_lengths(shapes: Shapes) -> str:
     ratio = float(np.median(known))
     for factor, unit in LENGTHS:
         if 0.83 < ratio / factor < 1.2:
-            return f"positions look like {unit}: neighbours are {ratio:.3g} times as far apart as bonds in Å are long"
+            return (
+                f"positions look like {unit}: neighbours are {ratio:.3g} times as far apart as bonds in Å are long; "
+                f"{READ.format(f'--length-unit {unit}')}"
+            )
     return ""
 
 
@@ -60,7 +66,8 @@ def judge_energies(data: Dataset) -> tuple[str, str]:
             return "", "total energies with all electrons"
         for factor, unit in ENERGIES:
             if 0.97 < ratio / factor < 1.05:
-                return (f"energies look like {unit}: they are {ratio:.3g} times those of the free atoms in eV"), ""
+                text = f"energies look like {unit}: they are {ratio:.3g} times those of the free atoms in eV"
+                return f"{text}; {READ.format(f'--units {unit}')}", ""
         if -ratio > 0.9 and abs(abs(ratio) - 1.0) < 0.05:
             return "energies have the wrong sign: total energies are negative", ""
     if -9.0 < per_atom < -1.0:

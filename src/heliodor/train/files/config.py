@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import re
-import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from heliodor.choices import option, read_fields
+from heliodor.choices import explain_fields, field_help, in_yaml, option, read_fields
 from heliodor.errors import InputError, suggestion
 from heliodor.train.data.splits import BY
 from heliodor.train.models import PRESETS
@@ -196,88 +193,40 @@ def _check(config: TrainConfig) -> None:
         raise InputError(f"references.energies go with kind: isolated, not {references.kind}")
 
 
-def override(values: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
-    """``a.b=c`` put into what a YAML file holds.
-
-    Raises:
-        InputError: not of that form.
-    """
-    import yaml
-
-    for change in changes:
-        name, equals, text = change.partition("=")
-        if not equals or not name.strip():
-            raise InputError(f"--set wants NAME=VALUE such as training.learning_rate=1e-4, not {change!r}")
-        place = values
-        *rooms, last = name.strip().split(".")
-        for room in rooms:
-            if place.get(room) is None:
-                place[room] = {}
-            place = place[room]
-            if not isinstance(place, dict):
-                raise InputError(f"--set {name}: {room} holds no further names")
-        try:
-            place[last] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise InputError(f"--set {name}: {text!r} is not a value") from None
-    return values
-
-
-def field_help(cls: type) -> dict[str, str]:
-    """What the docstring of a dataclass says of each field, by name."""
-    text = textwrap.dedent((cls.__doc__ or "").partition("Attributes:\n")[2])
-    found: dict[str, str] = {}
-    for match in re.finditer(r"^([a-z_, ]+): (.*(?:\n +.*)*)", text, re.MULTILINE):
-        words = " ".join(match.group(2).split())
-        found |= {name.strip(): words for name in match.group(1).split(",")}
-    return found
-
-
 def documented() -> list[tuple[str, str, str, str]]:
     """Every field: section, name, default, meaning."""
     rows = []
-    for section in fields(TrainConfig):
-        if section.name in ("finetune", "base"):
-            continue
-        values: Any = TrainSettings() if section.name == "training" else getattr(TrainConfig(), section.name)
-        words = field_help(TrainSettings) if section.name == "training" else {}
-        for f in fields(values):
-            text = words.get(f.name) or f.metadata.get("help", "")
-            rows.append((section.name, f.name, _as_yaml(getattr(values, f.name)), text))
+    for section, values in _sections().items():
+        words = field_help(type(values))
+        rows += [(section, f.name, in_yaml(getattr(values, f.name)), words[f.name]) for f in fields(values)]
     return rows
 
 
 def explain() -> str:
     """Every field with its default as commented YAML."""
-    rooms = {f.name: f.metadata["help"] for f in fields(TrainConfig)}
-    lines, section = [], ""
-    for room, name, default, text in documented():
-        if room != section:
-            section = room
-            lines.append(f"{room}:  # {rooms[room]}")
-        lines.append(f"  {name}: {default}  # {text}".replace(":   #", ":  #"))
-    return "\n".join([*lines, f"finetune:  # {rooms['finetune']}"])
+    rooms = field_help(TrainConfig)
+    parts = [f"{name}:  # {rooms[name]}\n{explain_fields(values, 1)}" for name, values in _sections().items()]
+    return "\n".join([*parts, f"finetune:  # {rooms['finetune']}"])
 
 
 def tables() -> str:
     """Every field as Markdown tables, for docs/training.md."""
     parts: list[str] = []
-    section = ""
-    for room, name, default, text in documented():
-        if room != section:
-            section = room
-            parts += ["" if parts else None, f"### `{room}`", "", "| field | default | meaning |", "|---|---|---|"]  # type: ignore[list-item]
-        shown = f"`{default}`" if default else ""
-        parts.append(f"| `{name}` | {shown} | {text.replace('|', chr(92) + '|')} |")
-    return "\n".join(part for part in parts if part is not None) + "\n"
+    rows = documented()
+    for section in _sections():
+        parts += [*([""] if parts else []), f"### `{section}`", "", "| field | default | meaning |", "|---|---|---|"]
+        for room, name, default, text in rows:
+            if room == section:
+                shown = f"`{default}`" if default else ""
+                parts.append(f"| `{name}` | {shown} | {text.replace('|', chr(92) + '|')} |")
+    return "\n".join(parts) + "\n"
 
 
-def _as_yaml(value: Any) -> str:
-    import yaml
-
-    if value is None or value == "":
-        return "" if value is None else "''"
-    plain = list(value) if isinstance(value, tuple) else value
-    if dataclasses.is_dataclass(plain) and not isinstance(plain, type):
-        plain = dataclasses.asdict(plain)
-    return str(yaml.safe_dump(plain, default_flow_style=True, allow_unicode=True)).replace("\n...", "").strip()
+def _sections() -> dict[str, Any]:
+    """The sections with their defaults; that of fine-tuning has a page of its own."""
+    config = TrainConfig()
+    return {
+        f.name: TrainSettings() if f.name == "training" else getattr(config, f.name)
+        for f in fields(TrainConfig)
+        if f.name not in ("finetune", "base")
+    }

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from heliodor.train.dataset import Dataset
+from heliodor.train.estimate import estimate
 from heliodor.train.files.job import Job
 from heliodor.train.progress import duration
 from heliodor.train.references import References
@@ -36,13 +37,12 @@ def plan(job: Job) -> Plan:
     settings = job.settings
     head = describe(job)
     lines, numbers = list(head.lines), dict(head.numbers)
-    cost = _cost(job)
-    if cost is not None:
-        bytes_peak, seconds, speed = cost
-        numbers |= {"bytes_peak": bytes_peak, "seconds_per_epoch": seconds, "structures_per_second": speed}
-        lines.append(("memory", f"{bytes_peak / 2**20:,.0f} MiB beside the program and the data set"))
-        whole = f", {duration(seconds * settings.epochs)} in all" if settings.epochs else ""
-        lines.append(("time", f"{duration(seconds)} an epoch ({speed:.3g} structures/s here){whole}"))
+    cost = estimate(job.model, job.sets.training, settings)
+    seconds, speed = cost.seconds_per_epoch, cost.structures_per_second
+    numbers |= {"bytes_peak": cost.bytes_peak, "seconds_per_epoch": seconds, "structures_per_second": speed}
+    lines.append(("memory", f"{cost.bytes_peak / 2**20:,.0f} MiB beside the program and the data set"))
+    whole = f", {duration(seconds * settings.epochs)} in all" if settings.epochs else ""
+    lines.append(("time", f"{duration(seconds)} an epoch ({speed:.3g} structures/s here){whole}"))
     names = ["model.safetensors", "log.csv", "result.json", "curves.png", "parity.png", "config.yaml"]
     names += ["test.json", "parity_test.png"] if job.sets.test is not None else []
     names += ["forgetting.json", "forgetting.txt", "forgetting.png"] if job.how is not None else []
@@ -100,16 +100,6 @@ def _loss_in_words(settings: TrainSettings, labelled: Collection[str]) -> str:
 
 def _is_run(folder: Path) -> bool:
     return any((folder / name).exists() for name in ("state.pt", "result.json"))
-
-
-def _cost(job: Job) -> tuple[int, float, float] | None:
-    """Bytes, seconds an epoch, structures a second, measured on a few batches; None where that cannot be."""
-    try:
-        from heliodor.train.estimate import estimate
-    except ImportError:
-        return None
-    found = estimate(job.model, job.sets.training, job.settings)
-    return int(found.bytes_peak), float(found.seconds_per_epoch), float(found.structures_per_second)
 
 
 def _describe(data: Dataset) -> tuple[str, dict[str, Any]]:

@@ -6,22 +6,19 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 
 from heliodor.errors import InputError
-from heliodor.neighbors import find_neighbors
-from heliodor.system import System
+from heliodor.train.data.conversion import Filters, filter_block
+from heliodor.train.data.electrons import cause_of_misfits, count_electrons, misfits
 from heliodor.train.data.reading import Source, Wanted, open_source
 from heliodor.train.data.reading.own import is_own
 from heliodor.train.data.splits import split_dataset
 from heliodor.train.dataset import Dataset, join, open_dataset
 from heliodor.train.errors import data_name
 from heliodor.train.files.config import DataChoices, TrainConfig
-
-CHUNK = 2000
-"""Structures whose distances are looked at in one go."""
 
 Tell = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -73,7 +70,7 @@ def _load(paths: Sequence[Path], name: str, data: DataChoices, tell: Tell) -> tu
         part = _read(path, data, notes, tell)
         if data.check_electrons:
             _check_electrons(part, path)
-        parts.append(_filter(part, path, data, notes, tell))
+        parts.append(_filter(part, path, data, notes))
     whole = parts[0] if len(parts) == 1 else join(parts)
     if len(whole) == 0:
         raise InputError(f"data.{name}: no structures are left of {', '.join(map(str, paths))}")
@@ -81,15 +78,17 @@ def _load(paths: Sequence[Path], name: str, data: DataChoices, tell: Tell) -> tu
 
 
 def _read(path: Path, data: DataChoices, notes: list[str], tell: Tell) -> Dataset:
-    if path.is_dir() or (path.is_file() and path.suffix.lower() in (".h5", ".hdf5") and is_own(path)):
-        if data.keys or data.energy_unit or data.length_unit:
-            notes.append(f"{path} is a data set of heliodor: keys and units are not for it")
-        found = open_dataset(path)
-        return found if found.method or not data.method else replace(found, method=data.method)
     units = {
         f"{what}_unit": getattr(data, f"{what}_unit") for what in ("energy", "length", "force", "dipole", "stress")
     }
     wanted = Wanted(keys=data.keys, gradient=data.gradient, method=data.method, keep_nan=data.keep_nan, **units)
+    if path.is_dir() or (path.is_file() and path.suffix.lower() in (".h5", ".hdf5") and is_own(path)):
+        if wanted.says_something:
+            notes.append(f"{path} is a data set of heliodor: keys, units and the sign are not for it")
+        found = open_dataset(path)
+        if found.method and data.method and found.method != data.method:
+            raise InputError(f"{path} holds labels by {found.method}, not by {data.method} (data.method)")
+        return found if found.method or not data.method else replace(found, method=data.method)
     try:
         return _assemble(open_source(path, wanted), notes, tell)
     except InputError as error:
@@ -115,56 +114,37 @@ def _assemble(source: Source, notes: list[str], tell: Tell) -> Dataset:
 def _in_yaml(text: str) -> str:
     """A message for `heliodor data`, in the words of the YAML file."""
     text = re.sub(r"--([a-z-]+)-key\b", lambda m: f"data.keys.{m.group(1).replace('-', '_')}", text)
+    text = text.replace(", or that there are none (--unlabelled)", "")
     return text.replace("with --keep-nan", "with data.keep_nan: true").replace("--units eV", "data.energy_unit: eV")
 
 
 def _check_electrons(data: Dataset, path: Path) -> None:
-    electrons = np.add.reduceat(data.numbers, data.offsets[:-1]) - data.charge
-    left = electrons - data.spin
-    bad = np.flatnonzero((np.mod(left, 2.0) != 0.0) | (left < 0))
+    bad = np.flatnonzero(misfits(data))
     if not len(bad):
         return
     k = int(bad[0])
-    hint = (
-        "the file seems to mix charge states without saying so: name the key of the charge in data.keys.charge (and of "
-        "the unpaired electrons in data.keys.spin)"
-        if not data.charge.any() and not data.spin.any()
-        else "mend its charge or its number of unpaired electrons"
-    )
+    hint = {
+        "charge": "the file seems to mix charge states without saying so: name the key of the charge in "
+        "data.keys.charge (and of the unpaired electrons in data.keys.spin)",
+        "multiplicity": "its spins are multiplicities, by their values: name their key in data.keys.multiplicity",
+        "": "mend its charge or its number of unpaired electrons",
+    }[cause_of_misfits(data)]
     raise InputError(
         f"{path}: {len(bad)} of {len(data)} structures have electrons that do not fit their charge and spin, such as "
-        f"{data_name(data, k)} with {electrons[k]:g} electrons, {data.spin[k]:g} of them unpaired: {hint}; "
+        f"{data_name(data, k)} with {count_electrons(data)[k]:g} electrons, {data.spin[k]:g} of them unpaired: {hint}; "
         "data.check_electrons: false takes them as they are"
     )
 
 
-def _filter(data: Dataset, path: Path, choices: DataChoices, notes: list[str], tell: Tell) -> Dataset:
-    keep = np.ones(len(data), dtype=bool)
-    if choices.max_force is not None:
-        norms = np.linalg.norm(data.forces, axis=1)
-        large = np.maximum.reduceat(np.nan_to_num(norms), data.offsets[:-1]) > choices.max_force
-        if large.any():
-            notes.append(f"{path.name}: {large.sum()} structures left out, forces above {choices.max_force:g} eV/Å")
-        keep &= ~large
-    if choices.min_distance is not None:
-        close = _closest(data, choices.min_distance, lambda n, of: tell(f"distances of {path.name}", n, of))
-        if close.any():
-            notes.append(f"{path.name}: {close.sum()} structures left out, atoms below {choices.min_distance:g} Å")
-        keep &= ~close
-    return data if keep.all() else data.take(np.flatnonzero(keep))
-
-
-def _closest(data: Dataset, limit: float, tell: Callable[[int, int], None]) -> np.ndarray:
-    """Whether two atoms of a structure are closer than the limit (Å), periodic images included."""
-    found = np.zeros(len(data), dtype=bool)
-    for begin in range(0, len(data), CHUNK):
-        end = min(begin + CHUNK, len(data))
-        system = System.from_atoms([data.atoms(k) for k in range(begin, end)])
-        edges = find_neighbors(system, limit)
-        near = edges.vectors(system).norm(dim=-1) < limit
-        found[begin + torch.unique(system.batch[edges.i[near]]).numpy()] = True
-        tell(end, len(data))
-    return found
+def _filter(data: Dataset, path: Path, choices: DataChoices, notes: list[str]) -> Dataset:
+    state: dict[str, Any] = {"read": 0, "dropped": {}, "examples": {}}
+    kept = filter_block(data, Filters(choices.max_force, choices.min_distance), state)
+    reasons = {
+        "force": f"forces above {choices.max_force} eV/Å",
+        "distance": f"atoms closer than {choices.min_distance} Å",
+    }
+    notes += [f"{path.name}: {count} structures left out, {reasons[why]}" for why, count in state["dropped"].items()]
+    return kept
 
 
 def _divide(data: Dataset, shares: dict[str, float], choices: DataChoices) -> tuple[dict[str, Dataset], list[str]]:

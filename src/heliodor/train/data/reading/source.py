@@ -121,6 +121,16 @@ def assemble(
         column = columns.get(name)
         return default if column is None else frames[k].values.get(column.key, default)
 
+    def number(name: str, k: int, default: float) -> float:
+        where = f"structure {first + k} of {path}"
+        value = _number(fact(name, k, default), f"{name} of {where}")
+        if value.size != 1:
+            raise InputError(
+                f"{columns[name].key!r} of {where} has shape {value.shape}, not one number: it is not the {name}. "
+                f"Say where that is (--{name}-key); partial charges are taken by --charges-key"
+            )
+        return float(value.reshape(-1)[0])
+
     for k, frame in enumerate(frames):
         _check(frame, f"structure {first + k} of {path}")
     counts = [len(frame.numbers) for frame in frames]
@@ -128,10 +138,8 @@ def assemble(
     charge, spin = [], []
     for k in every:
         where = f"structure {first + k} of {path}"
-        charge.append(float(_number(fact("charge", k, 0.0), f"charge of {where}").reshape(-1)[0]))
-        unpaired = float(_number(fact("spin", k, 0.0), f"spin of {where}").reshape(-1)[0])
-        if "multiplicity" in columns:
-            unpaired = float(_number(fact("multiplicity", k, 1.0), f"multiplicity of {where}").reshape(-1)[0]) - 1.0
+        charge.append(number("charge", k, 0.0))
+        unpaired = number("multiplicity", k, 1.0) - 1.0 if "multiplicity" in columns else number("spin", k, 0.0)
         if not np.isfinite(charge[-1]) or not unpaired >= 0 or unpaired != round(unpaired):
             raise InputError(f"{where} has charge {charge[-1]:g} and {unpaired:g} unpaired electrons: that cannot be")
         spin.append(unpaired)

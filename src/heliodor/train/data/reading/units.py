@@ -16,7 +16,16 @@ ENERGIES = {
     "kcal/mol": units.KCAL_PER_MOL,
     "kj/mol": units.KJ_PER_MOL,
 }
-LENGTHS = {"å": 1.0, "a": 1.0, "angstrom": 1.0, "ang": 1.0, "bohr": units.BOHR, "a0": units.BOHR, "nm": 10.0}
+LENGTHS = {
+    "å": 1.0,
+    "a": 1.0,
+    "angstrom": 1.0,
+    "ang": 1.0,
+    "bohr": units.BOHR,
+    "a0": units.BOHR,
+    "nm": 10.0,
+    "pm": 0.01,
+}
 DIPOLES = {"debye": units.DEBYE, "d": units.DEBYE} | {
     f"e{mark}{name}": factor for name, factor in LENGTHS.items() for mark in ("*", "")
 }
