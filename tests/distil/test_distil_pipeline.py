@@ -43,7 +43,7 @@ def made(tmp_path_factory):
 
 def test_stages_and_what_they_leave(made):
     folder, records = made
-    assert list(records) == ["structures", "labels", "split", "active", "begin", "train", "judge"]
+    assert list(records) == ["structures", "dynamics", "labels", "split", "active", "begin", "train", "judge"]
     sets = [Dataset.read(folder / "out" / name) for name in ("training.h5", "validation.h5", "test.h5")]
     groups = [set(part.group) for part in sets]
     assert not groups[0] & groups[1] and not groups[0] & groups[2] and not groups[1] & groups[2]
@@ -127,6 +127,18 @@ def test_active_rounds_take_what_the_committee_doubts(made):
     whole, chosen = (Dataset.read(folder / "active" / name) for name in ("training.h5", "chosen.h5"))
     assert record.facts["structures"] == len(chosen) == round(0.3 * len(whole)) + 8
     assert len(record.facts["median_spread"]) == 2
+
+
+def test_the_teachers_dynamics_join(made):
+    pytest.importorskip("rdkit")
+    folder, _ = made
+    with_dynamics = {**CHOICES, "structures": {**CHOICES["structures"], "dynamics": 2}}
+    out = folder / "visited"
+    record = distil(TEACHER, read_distil_choices(with_dynamics), out, folder / "asked.h5", until="dynamics")["dynamics"]
+    data, asked = Dataset.read(out / "visited.h5"), Dataset.read(folder / "asked.h5")
+    assert record.facts["by_dynamics"] == len(data) - len(asked) > 0
+    added = data.take(range(len(asked), len(data)))
+    assert set(added.group) <= set(asked.group) and all("teacher" in origin for origin in added.origin)
 
 
 def test_bad_choices():

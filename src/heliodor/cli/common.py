@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from heliodor.potential import Potential
 
-DEFAULT_MODEL = "heliodor-mini"
+DEFAULT_MODEL = "heliodor-s"
 
 INTERRUPTED = 130
 """What shells expect of a program ended by Ctrl-C."""

@@ -22,7 +22,7 @@ EXAMPLES = (
     "  heliodor select run1.h5 run2.h5 --preset s4 --output chosen.extxyz\n"
     "  heliodor select run.dcd --topology peptide.pdb --preset s4 --preference=-400 --thin 2\n"
     "  heliodor select fragments.extxyz --preset groups\n"
-    "  heliodor select fragments.extxyz --preset mixed --count 500 --model heliodor-mini\n"
+    "  heliodor select fragments.extxyz --preset mixed --count 500 --model heliodor-s\n"
     "\b\nPresets: s3 (all atoms, preference -5000 Å²) and s4 (heavy atoms, every 2nd frame, near-duplicates under 9 Å² "
     "taken out, preference -1500 Å², 1000 farthest points) for conformations of one molecule; groups (conformers of "
     "each of many molecules) and mixed (molecules compared by descriptors). Writes the representatives (.extxyz), a "

@@ -30,6 +30,10 @@ class StructureChoices:
     recipe: str | Mapping[str, int] = option(
         "small", "Of generated structures: tiny, small, wide, or numbers by family, see docs/structures.md."
     )
+    dynamics: int = option(
+        0,
+        "Start the teacher's own dynamics (300, 500, 1000 K) from so many of them; adds four distant frames of each.",
+    )
     max_force: float = option(15.0, "eV/Å; structures with a larger force are left out.")
     periodic_cutoff: float = option(
         12.0, "Å, of the long-range terms in periodic boxes, for teacher and student alike; 6 is cheaper to train with."

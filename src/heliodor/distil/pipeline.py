@@ -31,7 +31,7 @@ from heliodor.potential import Potential
 from heliodor.potentials.so3lr import SO3LR
 from heliodor.stages import Record, Stage, Tell, run_stages
 from heliodor.train.curves import plot_parity
-from heliodor.train.dataset import Dataset, open_dataset
+from heliodor.train.dataset import Dataset, join, open_dataset
 from heliodor.train.settings import TrainSettings
 from heliodor.train.state import fingerprint
 from heliodor.train.trainer import TrainResult, train
@@ -39,6 +39,9 @@ from heliodor.train.trainer import TrainResult, train
 Say = Callable[[str, int, int], None]
 
 GENERATED = "generated"
+
+STARTS = 40
+"""Of the teacher's dynamics, at a time."""
 
 SETS = ("training.h5", "validation.h5", "test.h5")
 
@@ -60,7 +63,7 @@ def distil(
     Args:
         teacher: a name or file, as `heliodor.load` takes.
         structures: a data set's file of unlabelled structures (labels in it are not used), or "generated".
-        until: the stage to stop after: structures, labels, split, active, begin, train or judge.
+        until: the stage to stop after: structures, dynamics, labels, split, active, begin, train or judge.
 
     Raises:
         InputError: choices, teacher or structures that cannot be used.
@@ -99,7 +102,12 @@ def _stages(
             partial(_structures, source, choices, folder),
         ),
         Stage(
-            *("labels", "labels by the teacher", ("structures",), asked, ("labelled.h5",)),
+            *("dynamics", "the teacher's own dynamics", ("structures",)),
+            {"starts": s.dynamics, "seed": seed, **(asked if s.dynamics else {})},
+            *(("visited.h5",), partial(_dynamics, teacher, choices, folder)),
+        ),
+        Stage(
+            *("labels", "labels by the teacher", ("dynamics",), asked, ("labelled.h5",)),
             partial(_label, teacher, name, choices, folder),
         ),
         Stage(
@@ -147,6 +155,30 @@ def _structures(source: str | Path, choices: DistilChoices, folder: Path, say: S
     return {"structures": len(data), "atoms": len(data.numbers), "kinds": len(np.unique(data.kind))}
 
 
+def _dynamics(teacher: Potential, choices: DistilChoices, folder: Path, say: Say) -> Mapping[str, Any]:
+    data = Dataset.read(folder / "structures.h5")
+    number = min(choices.structures.dynamics, len(data))
+    parts = [data]
+    if number:
+        from heliodor.distil.structures.teacher_dynamics import teacher_dynamics
+
+        chosen = np.sort(np.random.default_rng([choices.seed, 17]).permutation(len(data))[:number])
+        place = folder / "dynamics" / _digest([_sha256(folder / "structures.h5"), _weights(teacher), number])
+        place.mkdir(parents=True, exist_ok=True)
+        for begin in range(0, number, STARTS):
+            file = place / f"{begin:06d}.h5"
+            if not file.exists():
+                starts = [data.atoms(int(k)) for k in chosen[begin : begin + STARTS]]
+                frames = teacher_dynamics(teacher, starts, seed=choices.seed + begin)
+                # a piece of which nothing was sound is one of its own starts: the labels tell what is wrong with it
+                Dataset.from_atoms(frames or starts[:1]).write(file)
+            parts.append(Dataset.read(file))
+            say("the teacher's own dynamics", min(begin + STARTS, number), number)
+    visited = join(parts)
+    visited.write(folder / "visited.h5")
+    return {"structures": len(visited), "by_dynamics": len(visited) - len(data)}
+
+
 def _recipe(choices: DistilChoices) -> Recipe:
     wanted = choices.structures.recipe
     if isinstance(wanted, str):
@@ -159,9 +191,9 @@ def _recipe(choices: DistilChoices) -> Recipe:
 
 
 def _label(teacher: Potential, name: str, choices: DistilChoices, folder: Path, say: Say) -> Mapping[str, Any]:
-    structures = Dataset.read(folder / "structures.h5")
+    structures = Dataset.read(folder / "visited.h5")
     s = choices.structures
-    key = _digest([_sha256(folder / "structures.h5"), _weights(teacher), s.max_force, s.periodic_cutoff])
+    key = _digest([_sha256(folder / "visited.h5"), _weights(teacher), s.max_force, s.periodic_cutoff])
     found, left_out = label_pieces(teacher, structures, folder / "labels" / key, s, name, say)
     found.write(folder / "labelled.h5")
     return {"labelled": len(found), **{why.replace(" ", "_"): count for why, count in left_out.items()}}

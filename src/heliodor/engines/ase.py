@@ -51,7 +51,7 @@ class Calculator(AseCalculator):
 
     def __init__(
         self,
-        model: str | Path | Sequence[str | Path] | Potential = "heliodor-mini",
+        model: str | Path | Sequence[str | Path] | Potential = "heliodor-s",
         *,
         charge: float | None = None,
         spin: int | None = None,

@@ -82,7 +82,7 @@ def refuse_charges(
     together = f" (total charge {charge:+d})" if charged else ""
     raise ModelError(
         f"{potential.name} has no notion of charge, it was trained on neutral molecules, and the system holds "
-        f"{named}{together}; ways out: {_list([*ways, 'a model that takes charges, such as heliodor-mini or so3lr'])}"
+        f"{named}{together}; ways out: {_list([*ways, 'a model that takes charges, such as heliodor-s or so3lr'])}"
     )
 
 
