@@ -45,28 +45,26 @@ def test_it_resembles_its_teacher(file, small, so3lr):
     assert rmse < float((before - teacher).square().mean().sqrt())
 
 
-def test_its_intervals_cover_the_examples(small, so3lr):
-    """Nine tenths of the atoms, with room for the few molecules that these are."""
-    inside, total = 0, 0
-    random = np.random.default_rng(0)
-    for file in ("ace-ala3-nme.xyz", "paracetamol.xyz", "water_64.xyz"):
-        atoms = ase.io.read(EXAMPLES / file)
-        for _ in range(3):
-            moved = atoms.copy()
-            moved.positions += 0.04 * random.normal(size=atoms.positions.shape)
-            p = heliodor.evaluate(small, moved)
-            off = (p.forces - heliodor.evaluate(so3lr, moved).forces).norm(dim=1)
-            assert p.force_error is not None
-            inside += int((off <= p.force_error).sum())
-            total += len(atoms)
-    assert 0.8 < inside / total <= 1.0
+def test_its_intervals_cover_molecules_it_has_never_seen(small, so3lr):
+    """90 % are stated. 60 structures of 60 groups, none of them learned from or calibrated on: three standard errors."""
+    shares = []
+    for atoms in ase.io.read(DATA / "heliodor_s_unseen.extxyz", ":"):
+        p = heliodor.evaluate(small, atoms)
+        off = (p.forces - heliodor.evaluate(so3lr, atoms).forces).norm(dim=1)
+        assert p.force_error is not None
+        shares.append(float((off <= p.force_error).double().mean()))
+    error = np.std(shares, ddof=1) / len(shares) ** 0.5
+    assert abs(np.mean(shares) - 0.9) < 3.0 * error + 0.02
 
 
-def test_it_doubts_what_is_strange(small):
-    strained = molecule("CH3CONH2")
-    calm = heliodor.evaluate(small, strained).force_error.max()
-    strained.positions[:, 0] *= 1.25
-    assert float(heliodor.evaluate(small, strained).force_error.max()) > 3.0 * float(calm)
+def test_it_doubts_more_the_further_a_molecule_is_pulled(small):
+    widths = []
+    for factor in (1.0, 1.1, 1.2, 1.3):
+        pulled = molecule("CH3CONH2")
+        pulled.positions[:, 0] *= factor
+        widths.append(float(heliodor.evaluate(small, pulled).force_error.max()))
+    assert widths == sorted(widths)
+    assert widths[-1] > 2.0 * widths[0]
 
 
 def test_a_hydrogen_bond_binds(small, so3lr):
@@ -75,8 +73,6 @@ def test_a_hydrogen_bond_binds(small, so3lr):
     dimer.set_positions(
         [(0, 0, 0), (0.96, 0, 0), (-0.24, 0.93, 0), (2.9, 0, 0), (3.25, 0.45, 0.76), (3.25, 0.45, -0.76)]
     )
-    first, second = (
-        heliodor.interaction_energy(model, dimer, [0, 0, 0, 1, 1, 1], [0, 0]) for model in (small, so3lr)
-    )
+    first, second = (heliodor.interaction_energy(model, dimer, [0, 0, 0, 1, 1, 1], [0, 0]) for model in (small, so3lr))
     assert -0.30 < first < -0.15
     assert first == pytest.approx(second, abs=0.03)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,8 @@ def covering(found: dict[str, Any]) -> str:
     )
     lines = ["", head, "|---|---|---|---|---|"]
     for kind, row in found["kinds"].items():
-        share = f"{100 * row['by_structures']:.1f} ± {100 * row['error']:.1f}"
+        scatter = f" ± {100 * row['error']:.1f}" if math.isfinite(row["error"]) else ""
+        share = f"{100 * row['by_structures']:.1f}{scatter}"
         widths = f"{1e3 * row['half_width']:.0f} | {1e3 * row['mean_error']:.0f}"
         lines.append(f"| {kind} | {row['structures']} | {share} | {widths} |")
     return "\n".join(lines) + "\n"
@@ -126,7 +128,7 @@ def main() -> None:
         "sha256": sha256(target),
         "official": None,
     }
-    registry.write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")
+    registry.write_text(json.dumps(entries, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
     page = ROOT / "docs" / f"{NAME}.md"
     before, rest = page.read_text().split(MARKS[0])
     page.write_text(before + MARKS[0] + tables(figures) + covering(covered) + MARKS[1] + rest.split(MARKS[1])[1])
