@@ -46,7 +46,7 @@ def test_it_resembles_its_teacher(file, small, so3lr):
 
 
 def test_its_intervals_cover_molecules_it_has_never_seen(small, so3lr):
-    """90 % are stated. 60 structures of 60 groups, none of them learned from or calibrated on: three standard errors."""
+    """90 % are stated. 60 structures of 60 groups, none learned from or calibrated on: within three standard errors."""
     shares = []
     for atoms in ase.io.read(DATA / "heliodor_s_unseen.extxyz", ":"):
         p = heliodor.evaluate(small, atoms)
