@@ -8,6 +8,7 @@ of labels, and does not go with forces, which are derivatives inside the model's
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,10 @@ from heliodor.train.errors import Predicted
 
 PATIENCE = timedelta(minutes=30)
 """How long a process waits for the others, who may be writing files or compiling."""
+
+
+_MADE: set[int] = set()
+"""Process ids that made a group, as opposed to having found one."""
 
 
 class LostProcessError(HeliodorError):
@@ -106,7 +111,8 @@ class Processes:
 def processes(device: str) -> Iterator[Processes]:
     """The processes of this run, from the environment that `torchrun` makes; this one alone without it.
 
-    They talk by NCCL where each has a GPU, else by gloo. A process group that is there already is used and kept.
+    They talk by NCCL where each has a GPU, else by gloo. A process group that is there already is used; one made here
+    is kept for what the same processes train next, and left when this one ends or fails.
 
     Args:
         device: "cpu", "cuda" or "auto".
@@ -119,8 +125,7 @@ def processes(device: str) -> Iterator[Processes]:
         yield Processes()
         return
     local = _number("LOCAL_RANK", 0)
-    mine = not dist.is_initialized()
-    if mine:
+    if not dist.is_initialized():
         missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
         if missing:
             raise InputError(
@@ -134,12 +139,22 @@ def processes(device: str) -> Iterator[Processes]:
         except (RuntimeError, ValueError) as error:
             words = (str(error).strip().splitlines() or [""])[0]
             raise InputError(f"the {count} processes did not find each other: {words}") from None
+        # a second group at the same address: who comes first meets the store of the one that is about to end, and waits
+        _MADE.add(os.getpid())
+        atexit.register(_leave)
     try:
         yield Processes(dist.get_rank(), dist.get_world_size(), local)
-    finally:
-        if mine:
-            # the others find out at once, whatever ended this one
-            dist.destroy_process_group()
+    except BaseException:
+        # the others find out at once, whatever ended this one
+        _leave()
+        raise
+
+
+def _leave() -> None:
+    """Leave the process group if it was made here."""
+    if os.getpid() in _MADE and dist.is_initialized():
+        dist.destroy_process_group()
+    _MADE.discard(os.getpid())
 
 
 def _number(name: str, default: int) -> int:
