@@ -30,10 +30,10 @@ class Label:
         dipole: e·Å, about the origin of the coordinates (what sum(q R) gives).
         hirshfeld_ratios: effective over free atomic volume.
         charges: partial charges, e, of whatever kind the method's documentation says.
-        node_energies: eV, energies of the atoms by a teacher's network, without its physical terms.
-        stress: eV/Å³, of periodic structures.
         terms: eV, parts of the energy by name, such as "dispersion".
         notes: what a reader of the result should know.
+        node_energies: eV, energies of the atoms by a teacher's network, without its physical terms.
+        stress: eV/Å³, of periodic structures.
     """
 
     energy: float
@@ -41,10 +41,10 @@ class Label:
     dipole: Float[np.ndarray, "3"] | None = None
     hirshfeld_ratios: Float[np.ndarray, "N"] | None = None
     charges: Float[np.ndarray, "N"] | None = None
-    node_energies: Float[np.ndarray, "N"] | None = None
-    stress: Float[np.ndarray, "3 3"] | None = None
     terms: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    node_energies: Float[np.ndarray, "N"] | None = None
+    stress: Float[np.ndarray, "3 3"] | None = None
 
 
 @runtime_checkable
