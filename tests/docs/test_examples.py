@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import shlex
 import shutil
 from pathlib import Path
@@ -18,6 +19,7 @@ FEW_FRAGMENTS = shlex.split(
 )
 """Training is tried in tests/gems."""
 SHORTEST_GEMS = {"gems-ala15": ["--until", "prepare"]}
+MADE = {"fine-tuning": "forgetting.png"}
 SCRIPTS = sorted((ROOT / "examples").glob("*/run.sh"))
 
 
@@ -40,5 +42,7 @@ def test_examples_run(script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
             if arguments[0] == "gems":
                 arguments += SHORTEST_GEMS.get(script.parent.name, FEW_FRAGMENTS)
             assert main(arguments) == 0, line
-    made = "system.xyz" if script.parent.name.startswith("gems") else "*.html"
+        elif line.startswith('"$python" '):
+            runpy.run_path(shlex.split(line)[1], run_name="__main__")
+    made = "system.xyz" if script.parent.name.startswith("gems") else MADE.get(script.parent.name, "*.html")
     assert list((folder / "out").rglob(made))
