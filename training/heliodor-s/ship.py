@@ -53,8 +53,12 @@ def tables(figures: dict[str, Any]) -> str:
     for name, found in figures["cost"].items():
         times = f"{found['teacher_ms']:.1f} | {found['student_ms']:.1f} | {found['ratio']:.2f}"
         lines.append(f"| {name} | {found['atoms']} | {times} |")
-    lines += ["", "| dynamics | timestep, fs | length, ps | mean temperature, K | broken bonds | drift, meV/atom/ns |"]
-    lines += ["|---|---|---|---|---|---|"]
+    if figures.get("dynamics"):
+        lines += [
+            "",
+            "| dynamics | timestep, fs | length, ps | mean temperature, K | broken bonds | drift, meV/atom/ns |",
+        ]
+        lines += ["|---|---|---|---|---|---|"]
     for name, run in figures.get("dynamics", {}).items():
         drift = f"{run['drift_meV_per_atom_per_ns']:.2f}"
         lines.append(
