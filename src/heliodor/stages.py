@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from heliodor.checkpoint import sha256
 from heliodor.errors import InputError
 
 Tell = Callable[[str, str, int, int], None]
@@ -83,7 +84,7 @@ def is_current(stage: Stage, folder: Path, before: Mapping[str, Record]) -> Reco
         if not path.is_file():
             return None
         # contents are read again only where somebody touched the file
-        if _stamp(path) != tuple(record.sizes.get(name, ())) and _sha256(path) != digest:
+        if _stamp(path) != tuple(record.sizes.get(name, ())) and sha256(path) != digest:
             return None
     return record
 
@@ -115,7 +116,7 @@ def run_stages(
                 raise InputError(f"stage {stage.name} ended without making {', '.join(missing)}")
             record = Record(
                 key,
-                {name: _sha256(folder / name) for name in stage.outputs},
+                {name: sha256(folder / name) for name in stage.outputs},
                 {name: _stamp(folder / name) for name in stage.outputs},
                 dict(facts),
                 time.perf_counter() - begun,
@@ -151,11 +152,6 @@ def _write_record(name: str, record: Record, folder: Path) -> None:
     (folder / "stages").mkdir(exist_ok=True)
     text = json.dumps(record.__dict__, indent=1, ensure_ascii=False, default=str)
     write_durably(folder / "stages" / f"{name}.json", text.encode())
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from heliodor.cli.common import Json, print_json, print_lines
-from heliodor.cli.stage_bar import Stages, read_choices
+from heliodor.cli.common import Json
+from heliodor.cli.stage_bar import Stages, print_stages, read_choices
 from heliodor.errors import InputError
 
 EXAMPLES = (
@@ -64,13 +63,5 @@ def distil(
     progress = Stages()
     with progress:
         result = run(teacher, choices, output, structures, until=until, tell=progress.tell)
-    if as_json:
-        print_json({"folder": output, "stages": {n: {"seconds": r.seconds, **r.facts} for n, r in result.items()}})
-        return
-    told = [("folder", str(output))]
-    told += [
-        (what, str(output / name))
-        for what, name in (("student", "student.safetensors"), ("judgement", "judgement.json"), ("plot", "parity.png"))
-        if (output / name).is_file()
-    ]
-    print_lines(told, sys.stdout)
+    made = {"student": "student.safetensors", "judgement": "judgement.json", "plot": "parity.png"}
+    print_stages(output, result, made, as_json)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from heliodor.cli.common import Json, print_json, print_lines
-from heliodor.cli.stage_bar import Stages, read_choices
+from heliodor.cli.stage_bar import Stages, print_stages, read_choices
 from heliodor.errors import InputError
 
 if TYPE_CHECKING:
@@ -82,16 +82,8 @@ def gems(
         else:
             print_lines([(line.name, line.text) for line in lines], sys.stdout)
         return
-    if as_json:
-        print_json({"folder": folder, "stages": {n: {"seconds": r.seconds, **r.facts} for n, r in result.items()}})
-        return
-    told = [("folder", str(folder))]
-    told += [
-        (what, str(folder / name))
-        for what, name in (("force field", "model.safetensors"), ("page", "report.html"), ("labels", "labels.db"))
-        if (folder / name).is_file()
-    ]
-    print_lines(told, sys.stdout)
+    made = {"force field": "model.safetensors", "page": "report.html", "labels": "labels.db"}
+    print_stages(folder, result, made, as_json)
 
 
 def _source(molecule: str) -> str | Path | ase.Atoms:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from heliodor.choices import override
+from heliodor.cli.common import print_json, print_lines
 from heliodor.cli.prepare.common import ProgressBar
 from heliodor.cli.yaml import read_yaml
+
+if TYPE_CHECKING:
+    from heliodor.stages import Record
 
 
 class Stages(ProgressBar):
@@ -37,6 +42,19 @@ class Stages(ProgressBar):
             self._live.console.print(text, highlight=False, markup=False)
         else:
             print(text, file=sys.stderr, flush=True)
+
+
+def print_stages(folder: Path, result: Mapping[str, Record], made: Mapping[str, str], as_json: bool) -> None:
+    """What was done: as JSON, or the folder and those of its files that are there.
+
+    Args:
+        made: names of files by what they are.
+    """
+    if as_json:
+        print_json({"folder": folder, "stages": {n: {"seconds": r.seconds, **r.facts} for n, r in result.items()}})
+        return
+    there = [(what, str(folder / name)) for what, name in made.items() if (folder / name).is_file()]
+    print_lines([("folder", str(folder)), *there], sys.stdout)
 
 
 def read_choices(path: Path | None, changes: list[str]) -> dict[str, Any]:

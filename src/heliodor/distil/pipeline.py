@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from heliodor.api import load
-from heliodor.checkpoint import load_checkpoint, save_checkpoint
+from heliodor.checkpoint import load_checkpoint, save_checkpoint, sha256
 from heliodor.distil.active import choose_by_disagreement, disagreement
 from heliodor.distil.config import DistilChoices
 from heliodor.distil.features import match_features
@@ -163,7 +163,7 @@ def _dynamics(teacher: Potential, choices: DistilChoices, folder: Path, say: Say
         from heliodor.distil.structures.teacher_dynamics import teacher_dynamics
 
         chosen = np.sort(np.random.default_rng([choices.seed, 17]).permutation(len(data))[:number])
-        place = folder / "dynamics" / _digest([_sha256(folder / "structures.h5"), _weights(teacher), number])
+        place = folder / "dynamics" / _digest([sha256(folder / "structures.h5"), _weights(teacher), number])
         place.mkdir(parents=True, exist_ok=True)
         for begin in range(0, number, STARTS):
             file = place / f"{begin:06d}.h5"
@@ -193,7 +193,7 @@ def _recipe(choices: DistilChoices) -> Recipe:
 def _label(teacher: Potential, name: str, choices: DistilChoices, folder: Path, say: Say) -> Mapping[str, Any]:
     structures = Dataset.read(folder / "visited.h5")
     s = choices.structures
-    key = _digest([_sha256(folder / "visited.h5"), _weights(teacher), s.max_force, s.periodic_cutoff])
+    key = _digest([sha256(folder / "visited.h5"), _weights(teacher), s.max_force, s.periodic_cutoff])
     found, left_out = label_pieces(teacher, structures, folder / "labels" / key, s, name, say)
     found.write(folder / "labelled.h5")
     return {"labelled": len(found), **{why.replace(" ", "_"): count for why, count in left_out.items()}}
@@ -311,11 +311,6 @@ def _weights(model: Potential) -> str:
 
 def _digest(parts: list[Any]) -> str:
     return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:12]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _stamp(path: Path) -> list[int]:
