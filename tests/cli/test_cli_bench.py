@@ -47,6 +47,19 @@ def test_quick_and_list(cli):
     assert "16 rows" in answer.out
 
 
+def test_sets_are_listed_without_their_data(cli, monkeypatch, tmp_path):
+    monkeypatch.delenv("HELIODOR_SHARED", raising=False)
+    monkeypatch.chdir(tmp_path)
+    answer = cli("bench", "accuracy", "--list")
+    assert answer.code == 0
+    assert "66 dimers at 8 distances; CCSD(T)/CBS" in answer.out
+    assert "no reference data: give their folder" in answer.err
+    listed = json.loads(cli("bench", "accuracy", "--list", "--json").out)
+    assert {"s66x8", "x23", "biaryls", "sapt10k", "aspirin-rmd17"} <= {one["set"] for one in listed}
+    answer = cli("bench", "accuracy", "--list", "--sets", "s66x8")
+    assert answer.code == 2
+
+
 def test_bad_input_is_refused_in_one_line(cli, tmp_path):
     for words, message in (
         (("--sets", "s66", "--data", "nowhere"), "there is no folder nowhere"),

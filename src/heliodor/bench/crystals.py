@@ -31,6 +31,7 @@ FMAX, SMAX, STEPS = 0.01, 0.01, 1500
 CUTOFF = 12.0
 """Å, long-range, for models that have one; the energy without it follows."""
 
+TITLE = "lattice energies of 23 molecular crystals"
 LEVEL = "X23b, back-corrected experiment (Dolgonos et al. 2019)"
 
 
@@ -126,6 +127,6 @@ def x23_task(folder: Path) -> Task:
         digest.update((folder / path).read_bytes())
     names = tuple(crystals)
     return Task(
-        "x23", "lattice energies of 23 molecular crystals", LEVEL, KCAL, digest.hexdigest(), names, names[:2], rows,
+        "x23", TITLE, LEVEL, KCAL, digest.hexdigest(), names, names[:2], rows,
         "single points at geometries of B86bPBE-XDM, kcal/mol per molecule", "minutes",
     )  # fmt: skip

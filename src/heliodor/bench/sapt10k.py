@@ -22,6 +22,7 @@ from heliodor.potential import Potential
 WHOLE = 9948
 """Dimers that the SO3LR authors evaluated."""
 
+TITLE = "dimers of 70 collections"
 APART = 5000.0
 """Å; a structure wider than this is the separated copy of a dimer."""
 
@@ -99,6 +100,6 @@ def sapt10k_task(folder: Path, protocol: str = "fragments") -> Task:
     key = data.sha256 if protocol == PROTOCOLS[0] else f"{data.sha256} {protocol}"
     part = f"{len(names)} of its {WHOLE} dimers are in the data folder" if len(names) < WHOLE else ""
     return Task(
-        "sapt10k", "dimers of 70 collections", data.level, KCAL, key, names, spread_out(names, QUICK),
+        "sapt10k", TITLE, data.level, KCAL, key, names, spread_out(names, QUICK),
         evaluate, part, "hours" if len(names) > 2000 else "minutes",
     )  # fmt: skip

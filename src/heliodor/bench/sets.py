@@ -141,11 +141,18 @@ def open_tasks(names: str | Iterable[str], data: str | Path | None = None, proto
     return list(tasks.values())
 
 
-def set_names() -> list[str]:
-    """Every name that ``--sets`` knows, without kinds."""
+def described_sets() -> list[tuple[str, str, str]]:
+    """Name, contents and reference level of every known set, wherever its data may be."""
+    from heliodor.bench import crystals, sapt10k, torsions
     from heliodor.bench.forces import FORCES
 
-    return [*(known.name for known in KNOWN), *(one.name for one in FORCES), "biaryls", "x23", "sapt10k"]
+    return [
+        *((known.name, known.title, known.level) for known in KNOWN),
+        *((one.name, one.title, one.level) for one in FORCES),
+        ("biaryls", torsions.TITLE, torsions.LEVEL),
+        ("x23", crystals.TITLE, crystals.LEVEL),
+        ("sapt10k", sapt10k.TITLE, "as the file says"),
+    ]
 
 
 def _open(word: str, place: Path | None, protocol: str) -> Iterator[Task]:

@@ -28,6 +28,7 @@ STEP = 15.0
 """Degrees."""
 
 FILE = "OpenFF_Rowley_Biaryl_v1-0.sdf"
+TITLE = "torsion barriers of biaryls, relaxed by the model"
 LEVEL = "B3LYP-D3BJ/DZVP"
 
 
@@ -125,6 +126,6 @@ def biaryl_task(folder: Path) -> Task:
 
     key = sha256(path.read_bytes() + f"{STEP}".encode()).hexdigest()
     return Task(
-        "biaryls", "torsion barriers of biaryls, relaxed by the model", LEVEL, KCAL, key, names, (), rows,
+        "biaryls", TITLE, LEVEL, KCAL, key, names, (), rows,
         "a profile is driven from 0 to 180 degrees by 15, both ways", "hours",
     )  # fmt: skip

@@ -120,14 +120,7 @@ def accuracy(
     from heliodor.potential import check_energy
 
     if listing:
-        tasks = open_tasks(sets or "all", data, protocol)
-        if as_json:
-            print_json(
-                [{"set": t.name, "what": t.title, "reference_level": t.level, "rows": len(t.items)} for t in tasks]
-            )
-            return
-        for t in tasks:
-            print(f"{t.name:<18} {len(t.items):>5} rows, {t.cost:<8} {t.title}; {t.level}")
+        _list(sets, data, protocol, as_json)
         return
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file; --output is a folder")
@@ -170,6 +163,30 @@ def accuracy(
         return
     files = [str(output / name) for name in ("accuracy.md", "accuracy.csv", "accuracy.json")]
     print_lines([("written", ", ".join(files) + f" and {len(pictures)} pictures")], screen)
+
+
+def _list(sets: str | None, data: Path | None, protocol: str, as_json: bool) -> None:
+    from heliodor.bench.sets import described_sets, find_data, open_tasks
+    from heliodor.errors import InputError
+
+    if sets is None and data is None:
+        try:
+            find_data()
+        except InputError as error:
+            # what there is to be had can be said without having it
+            note(str(error))
+            known = described_sets()
+            if as_json:
+                print_json([{"set": name, "what": title, "reference_level": level} for name, title, level in known])
+            else:
+                print("\n".join(f"{name:<18} {title}; {level}" for name, title, level in known))
+            return
+    tasks = open_tasks(sets or "all", data, protocol)
+    if as_json:
+        print_json([{"set": t.name, "what": t.title, "reference_level": t.level, "rows": len(t.items)} for t in tasks])
+        return
+    for t in tasks:
+        print(f"{t.name:<18} {len(t.items):>5} rows, {t.cost:<8} {t.title}; {t.level}")
 
 
 def _draw(results: list[SetResult], output: Path) -> list[Path]:
