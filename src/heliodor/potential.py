@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -271,11 +272,10 @@ def evaluate_system(
         ModelError: a model without energies.
     """
     check_energy(potential)
-    for part in potential.modules() if create_graph else ():
-        if isinstance(part, Potential) and part.kernel is not None:
-            raise ModelError(
-                f"the kernel {part.kernels!r} of {part.name} gives forces but no derivatives of forces: load the model "
-                'with kernels="reference"'
+    if create_graph and any(isinstance(part, Potential) and part.kernel is not None for part in potential.modules()):
+        with without_kernels(potential):
+            return evaluate_system(
+                potential, system, neighbors, forces=forces, stress=stress, virial=virial, create_graph=True
             )
     if stress and not bool(system.pbc.all()):
         raise InputError("stress is defined for fully periodic structures only")
@@ -285,9 +285,11 @@ def evaluate_system(
     if apart is not None and not create_graph:
         # a committee: model by model, which takes the memory of one
         return apart(system, neighbors, forces=forces, stress=stress, virial=virial)
+    strained = stress or virial
+    if hasattr(potential.kernel, "derive") and not create_graph and not _in_graph(system):
+        return _derived(potential, system, neighbors, forces=forces, stress=stress, strained=strained)
     moving = system
     strain = None
-    strained = stress or virial
     with torch.set_grad_enabled(forces or strained or create_graph or torch.is_grad_enabled()):
         if forces or strained:
             moving = system.replace(positions=system.positions.detach().requires_grad_())
@@ -306,16 +308,13 @@ def evaluate_system(
             gradients = torch.autograd.grad(energy.sum(), wanted, create_graph=create_graph, materialize_grads=True)
         dipole = total_dipole(terms, system)
     virial_tensor = -0.5 * (gradients[-1] + gradients[-1].mT) if strained else None
-    stress_tensor = None
-    if virial_tensor is not None and stress:
-        stress_tensor = -virial_tensor / system.volume.abs().view(-1, 1, 1)
     prediction = Prediction(
         energy=energy,
         terms=dict(zip(terms.energies, by_term.unbind(0), strict=True)),
         node_energy=node.sum(0),
         node_terms=dict(zip(terms.energies, node.unbind(0), strict=True)),
         forces=-gradients[0] if forces else None,
-        stress=stress_tensor,
+        stress=_stress(virial_tensor, system) if stress else None,
         virial=virial_tensor,
         charges=terms.charges,
         hirshfeld_ratios=terms.hirshfeld_ratios,
@@ -323,6 +322,56 @@ def evaluate_system(
         force_error=terms.force_error,
     )
     return prediction if create_graph else prediction.detached()
+
+
+def _stress(virial: Tensor | None, system: System) -> Tensor | None:
+    return None if virial is None else -virial / system.volume.abs().view(-1, 1, 1)
+
+
+def _in_graph(system: System) -> bool:
+    return torch.is_grad_enabled() and (system.positions.requires_grad or system.cell.requires_grad)
+
+
+def _derived(
+    potential: Potential, system: System, neighbors: Neighbors, *, forces: bool, stress: bool, strained: bool
+) -> Prediction:
+    """By a kernel that gives its own derivatives."""
+    kernel: Any = potential.kernel
+    with torch.no_grad():
+        derived = kernel.derive(system, neighbors, gradient=forces or strained, strain=strained)
+        terms = derived.terms
+        node = torch.stack([energy.double() for energy in terms.energies.values()])
+        by_term = node.sum(1, keepdim=True)
+        if system.n_structures > 1:
+            by_term = node.new_zeros(len(node), system.n_structures).index_add(1, system.batch, node)
+        virial = -0.5 * (derived.strain + derived.strain.mT) if strained else None
+        return Prediction(
+            energy=by_term.sum(0),
+            terms=dict(zip(terms.energies, by_term.unbind(0), strict=True)),
+            node_energy=node.sum(0),
+            node_terms=dict(zip(terms.energies, node.unbind(0), strict=True)),
+            forces=-derived.gradient if forces else None,
+            stress=_stress(virial, system) if stress else None,
+            virial=virial,
+            charges=terms.charges,
+            hirshfeld_ratios=terms.hirshfeld_ratios,
+            dipole=total_dipole(terms, system),
+            force_error=terms.force_error,
+        )
+
+
+@contextmanager
+def without_kernels(potential: Potential) -> Iterator[None]:
+    """Plain PyTorch for a while: what differentiates more than energies by positions needs its graph."""
+    parts = [part for part in potential.modules() if isinstance(part, Potential)]
+    kept = [(part, part.kernel, part.kernels) for part in parts]
+    for part in parts:
+        part.use_kernel(None, "reference")
+    try:
+        yield
+    finally:
+        for part, kernel, name in kept:
+            part.use_kernel(kernel, name)
 
 
 def doubts_above(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from heliodor.errors import ModelError
 from heliodor.neighbors import Neighbors
-from heliodor.potential import Potential, Prediction, check_distances, total_dipole, warn_about
+from heliodor.potential import Potential, Prediction, check_distances, total_dipole, warn_about, without_kernels
 from heliodor.system import System
 
 
@@ -72,20 +72,15 @@ def response_derivatives(
         charge, spin: override ``atoms.info["charge"]``, ``["spin"]``.
 
     Raises:
-        InputError, ModelError: what cannot be evaluated, naming the atom; a model without dipoles; a kernel.
+        InputError, ModelError: what cannot be evaluated, naming the atom; a model without dipoles.
     """
-    for part in potential.modules():
-        if isinstance(part, Potential) and part.kernel is not None:
-            raise ModelError(
-                f'the kernel of {part.name} gives no derivatives of dipoles: load the model with kernels="reference"'
-            )
     system = System.from_atoms(atoms, charge=charge, spin=spin, device=potential.device)
     potential.check(system)
     warn_about(potential, system)
     neighbors = potential.neighbors(system)
     check_distances(system, neighbors)
     leaf = system.positions.clone().requires_grad_()
-    with torch.enable_grad():
+    with torch.enable_grad(), without_kernels(potential):
         p = evaluate_response(potential, system.replace(positions=leaf), neighbors)
     if p.dipole is None:
         raise ModelError(f"{potential.name} predicts no dipoles")
