@@ -78,8 +78,8 @@ def hessian(
         chunk: rows at a time; memory grows with it. None: by the size of the structure.
 
     Raises:
-        InputError, ModelError: what cannot be evaluated, naming the atom; a subset that is none; a kernel or model
-            that cannot be differentiated twice.
+        InputError, ModelError: what cannot be evaluated, naming the atom; a subset that is none; a model that
+            cannot be differentiated twice.
     """
     return curvature(potential, atoms, charge=charge, spin=spin, subset=subset, chunk=chunk, progress=progress).hessian
 
@@ -95,11 +95,6 @@ def curvature(
     progress: Progress | None = None,
 ) -> Curvature:
     """The Hessian together with energy, forces and derivatives of the dipole; arguments and errors as `hessian`."""
-    inner = [module for module in potential.modules() if isinstance(module, Potential)]
-    if any(getattr(module, "kernel", None) is not None for module in inner):
-        raise ModelError(
-            f"the kernels of {potential.name} cannot be differentiated twice: load it with kernels='reference'"
-        )
     if chunk is not None and chunk < 1:
         raise InputError(f"chunk must be at least one row, not {chunk}")
     moving = chosen_atoms(subset, len(atoms))
@@ -176,8 +171,7 @@ def _check(potential: Potential, system: System, columns: Int[Tensor, "C"], curv
     if not error <= DISAGREEMENT * float(torch.maximum(found.abs(), expected.abs()).max()) + noise:
         raise ModelError(
             f"the second derivatives of {potential.name} disagree with differences of its forces by {error:.2g} eV/Å²: "
-            "some part of it cannot be differentiated twice; if it has several kernels, load it with "
-            "kernels='reference'"
+            "some part of it cannot be differentiated twice"
         )
 
 
@@ -210,10 +204,7 @@ def _rows(
             continue
         except (RuntimeError, NotImplementedError) as error:
             if chunk == 1:
-                raise ModelError(
-                    f"the model cannot be differentiated twice ({error}); if it has several kernels, load it with "
-                    "kernels='reference'"
-                ) from error
+                raise ModelError(f"the model cannot be differentiated twice ({error})") from error
             # some operation of the model cannot be batched: one by one, then
             chunk = 1
             continue

@@ -119,7 +119,8 @@ class Potential(nn.Module):
         elements: atomic numbers the model was trained on.
         outputs: quantities beyond energy and forces, such as "charges".
         has_energy: False for models of dipoles or polarizabilities alone, which nothing can move by.
-        kernel: what runs in the place of plain PyTorch; None for the latter.
+        kernel: what runs in the place of plain PyTorch: a function of (system, neighbors), or a
+            `heliodor.kernels.derived.DerivingKernel`; None for plain PyTorch.
         kernels: its name, "reference" for plain PyTorch.
         uncertainty: how far off forces may be (`heliodor.train.uncertainty.fit_uncertainty`); None where not known.
     """
@@ -134,7 +135,7 @@ class Potential(nn.Module):
     elements: tuple[int, ...]
     outputs: frozenset[str] = frozenset()
     has_energy: bool = True
-    kernel: Callable[[System, Neighbors], Any] | None = None
+    kernel: Any = None
     kernels: str = "reference"
     card: dict[str, Any]
     uncertainty: ForceError | None
@@ -144,7 +145,7 @@ class Potential(nn.Module):
         self.card = {}
         self.register_module("uncertainty", None)
 
-    def use_kernel(self, kernel: Callable[[System, Neighbors], Any] | None, name: str) -> None:
+    def use_kernel(self, kernel: Any, name: str) -> None:
         """Run a kernel made from these parameters as they are now (see `heliodor.kernels`)."""
         self.kernel, self.kernels = kernel, name
 

@@ -196,11 +196,16 @@ def test_without_numba(monkeypatch):
         choose_kernels(model, CPU, "numba")
 
 
-def test_second_derivatives_are_refused():
+def test_second_derivatives_come_from_the_plain_model():
     model = make(1, 4)
+    system = System.from_atoms(molecule("H2O"))
+    plain = evaluate_system(model, system, create_graph=True)
     choose_kernels(model, CPU, "numba")
-    with pytest.raises(ModelError, match='kernels="reference"'):
-        evaluate_system(model, System.from_atoms(molecule("H2O")), create_graph=True)
+    kernel = model.kernel
+    again = evaluate_system(model, system, create_graph=True)
+    assert model.kernel is kernel
+    assert torch.equal(again.forces, plain.forces)
+    assert again.forces.grad_fn is not None
 
 
 def test_a_change_of_the_model_drops_the_kernel():

@@ -212,7 +212,7 @@ def describe(path: Path, atoms: ase.Atoms, potential: Potential) -> list[tuple[s
         ("cutoffs", cutoffs),
     ]
     told = potential.uncertainty
-    if told is not None and potential.kernel is None:
+    if told is not None and (potential.kernel is None or hasattr(potential.kernel, "derive")):
         text = f"{100 * told.level:g} % intervals of the force on each atom; doubts itself above ±{told.limit:.3g} eV/Å"
         lines.append(("uncertainty", text))
     return lines + ([("images", images)] if images else [])

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from heliodor.errors import ModelError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
 
+    from heliodor.kernels.derived import DerivingKernel
+    from heliodor.neighbors import Neighbors
     from heliodor.potential import Potential
+    from heliodor.system import System
 
 REFERENCE = "reference"
 NUMBA = "numba"
@@ -44,7 +49,7 @@ def choose_kernels(potential: Potential, device: torch.device, name: str) -> str
             from heliodor.potential import ModelWarning
 
             warnings.warn(
-                f"{potential.name} runs some twenty times faster with Numba: pip install 'heliodor[fast]'",
+                f"{potential.name} runs several times faster with Numba: pip install 'heliodor[fast]'",
                 ModelWarning,
                 stacklevel=3,
             )
@@ -54,12 +59,22 @@ def choose_kernels(potential: Potential, device: torch.device, name: str) -> str
         raise ModelError(f"no kernel called {name!r} for {potential.name} on {device.type}; known: {names}")
     elif not _installed():
         raise ModelError("the kernel 'numba' needs Numba: pip install 'heliodor[fast]'")
-    from heliodor.kernels.cpu.mace import MACEKernel
+    potential.use_kernel(_numba(potential), NUMBA)
+    return NUMBA
+
+
+def _numba(potential: Potential) -> Callable[[System, Neighbors], Any] | DerivingKernel:
     from heliodor.potentials.mace import MACE
+    from heliodor.potentials.so3lr import SO3LR
+
+    if isinstance(potential, SO3LR):
+        from heliodor.kernels.cpu.so3lr import SO3LRKernel
+
+        return SO3LRKernel(potential)
+    from heliodor.kernels.cpu.mace import MACEKernel
 
     assert isinstance(potential, MACE)
-    potential.use_kernel(MACEKernel(potential), NUMBA)
-    return NUMBA
+    return MACEKernel(potential)
 
 
 def will_compile(potential: Potential) -> bool:
@@ -68,17 +83,31 @@ def will_compile(potential: Potential) -> bool:
         return False
     from pathlib import Path
 
-    from heliodor.kernels.cpu import loops
+    from heliodor.potentials.mace import MACE
 
-    kept = Path(str(loops.convolve.stats.cache_path))
-    return not any(kept.glob("loops.convolve-*.nbi"))
+    if isinstance(potential, MACE):
+        from heliodor.kernels.cpu import loops
+
+        kept, name = Path(str(loops.convolve.stats.cache_path)), "loops.convolve-*.nbi"
+    else:
+        from heliodor.kernels.cpu import so3krates_edges
+
+        kept, name = Path(str(so3krates_edges.attend_back.stats.cache_path)), "so3krates_edges.attend_back-*.nbi"
+    return not any(kept.glob(name))
 
 
 def _known(potential: Potential, device: torch.device) -> list[str]:
     """Kernels written for this model on this device, whether or not what they need is installed."""
     from heliodor.potentials.mace import MACE
+    from heliodor.potentials.so3lr import SO3LR
 
-    fits = isinstance(potential, MACE) and device.type == "cpu" and potential.config.two_layers
+    fits = False
+    if device.type == "cpu" and isinstance(potential, MACE):
+        fits = potential.config.two_layers
+    elif device.type == "cpu" and isinstance(potential, SO3LR):
+        from heliodor.kernels.shapes import fits_compiled_so3lr
+
+        fits = fits_compiled_so3lr(potential)
     return [NUMBA] if fits else []
 
 

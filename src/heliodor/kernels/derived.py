@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -32,6 +32,7 @@ class Derived:
     strain: Float[Tensor, "B 3 3"] | None = None
 
 
+@runtime_checkable
 class DerivingKernel(Protocol):
     """A kernel that gives its own derivatives: `evaluate_system` takes them as they are, without a graph."""
 
@@ -77,9 +78,8 @@ class _Join(torch.autograd.Function):
     def backward(ctx: Any, pull: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         positions, cell = ctx.saved_tensors
         derived, batch = ctx.derived, ctx.batch
-        weight = torch.zeros(len(cell), dtype=pull.dtype, device=pull.device).index_reduce(
-            0, batch, pull[0], "amax", include_self=False
-        )
+        # of each structure that of some atom; any other there must have the same
+        weight = torch.zeros(len(cell), dtype=pull.dtype, device=pull.device).scatter(0, batch, pull[0])
         if bool((pull != weight[batch]).any()):
             raise ModelError(
                 "a kernel gives derivatives of sums of energies only, not of single terms or atoms: load the model "

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from heliodor.kernels.derived import as_terms
 from heliodor.neighbors import Neighbors
 from heliodor.physics.dispersion import qdo_dispersion
 from heliodor.physics.electrostatics import damped_coulomb
@@ -90,6 +91,8 @@ class SO3LR(Potential):
 
     def forward(self, system: System, neighbors: Neighbors) -> Terms:
         """Per-atom energies by term, partial charges and Hirshfeld ratios."""
+        if self.kernel is not None and neighbors.half:
+            return as_terms(self.kernel, system, neighbors)
         edges = neighbors.within(system)
         r = edges.vectors(system).to(self.dtype)
         d = r.square().sum(-1).sqrt()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -12,14 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from heliodor.kernels.cpu.splines import hermite
 from heliodor.potentials.couplings import wigner_3j
 from heliodor.potentials.mace import MACE, Layer, Product
 from heliodor.potentials.radial import bessel_basis
 
 SPLINE_ERROR = {torch.float32: 3e-7, torch.float64: 1e-10}
 """Largest error of a radial function, as a fraction of the largest value of them all."""
-
-MAX_KNOTS = 8192
 
 
 @dataclass(frozen=True)
@@ -81,45 +79,14 @@ def convolution(layer: Layer, frequency: Tensor, dtype: torch.dtype) -> Convolut
 
 
 def splines(layer: Layer, frequency: Tensor, dtype: torch.dtype) -> tuple[np.ndarray, float, float]:
-    """Cubic Hermite splines of the radial functions: table [knots, 2, P K], knots per Å, relative error.
-
-    Knots are doubled until the error between them is below `SPLINE_ERROR`. Values and slopes are those of one and the
-    same spline, so that forces are the exact gradient of the energy.
-    """
+    """Splines of the radial functions: table [knots, 2, P K], knots per Å, relative error."""
     config = layer.config
 
     def functions(r: Tensor) -> Tensor:
         return layer.radial_functions(bessel_basis(r, frequency, config.cutoff, config.cutoff_power)).flatten(1)
 
-    intervals = 128
-    while True:
-        # nothing is ever closer than this; sin(x)/x at 0 itself is not a number
-        knots = torch.linspace(0.0, config.cutoff, intervals + 1, dtype=torch.float64)
-        r = knots.clamp(min=1e-3)
-        values, slopes = _with_slopes(functions, r)
-        with torch.no_grad():
-            step = config.cutoff / intervals
-            between = 0.5 * (values[1:] + values[:-1]) + step / 8.0 * (slopes[:-1] - slopes[1:])
-            exact = functions(0.5 * (knots[1:] + knots[:-1]))
-            # repulsion keeps atoms further apart than this
-            seen = knots[:-1] > 0.3
-            error = float((between - exact)[seen].abs().max() / values[1:][seen].abs().max())
-        if error <= SPLINE_ERROR[dtype] or intervals >= MAX_KNOTS:
-            table = torch.stack([values, slopes * step], dim=1)
-            return table.numpy(), 1.0 / step, error
-        intervals *= 2
-
-
-def _with_slopes(functions: Callable[[Tensor], Tensor], r: Tensor) -> tuple[Tensor, Tensor]:
-    """Values [n, F] at r [n] and their derivatives by it."""
-    # differentiated twice backwards: forward mode would make torch import its compiler, which takes seconds
-    with torch.enable_grad():
-        r = r.detach().requires_grad_()
-        values = functions(r)
-        weights = torch.zeros_like(values, requires_grad=True)
-        (weighted,) = torch.autograd.grad((values * weights).sum(), r, create_graph=True)
-        (slopes,) = torch.autograd.grad(weighted.sum(), weights)
-    return values.detach(), slopes
+    table, scale, error = hermite(functions, config.cutoff, SPLINE_ERROR[dtype])
+    return table.numpy(), scale, error
 
 
 def products(layer: Layer, dtype: torch.dtype) -> Products:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import pairwise
@@ -40,12 +40,23 @@ def blocks(start: np.ndarray) -> list[tuple[int, int]]:
     return [(first, last) for first, last in pairwise(edges) if last > first]
 
 
-def run(function: Callable[..., Any], ranges: list[tuple[int, int]], *arguments: Any) -> None:
-    """Call ``function(first, last, *arguments)`` for every range, on torch's number of threads."""
+def shares(start: np.ndarray, most: int) -> list[tuple[int, int, int]]:
+    """Ranges of atoms for each thread, at most so many, with about as many edges each: (thread, first, last)."""
+    n, edges = len(start) - 1, int(start[-1])
+    count = max(1, min(torch.get_num_threads(), most, edges // LEAST, n))
+    # atoms cost something too, and may have no edges at all
+    weight = start + np.arange(n + 1) * (edges // max(n, 1) // 4 + 1)
+    bounds = np.searchsorted(weight, np.linspace(0, weight[-1], count + 1)[1:-1]).tolist()
+    edges_of = sorted({0, n, *bounds})
+    return [(k, first, last) for k, (first, last) in enumerate(pairwise(edges_of))]
+
+
+def run(function: Callable[..., Any], ranges: Sequence[tuple[int, ...]], *arguments: Any) -> None:
+    """Call ``function(*range, *arguments)`` for every range, on torch's number of threads."""
     if len(ranges) == 1:
         function(*ranges[0], *arguments)
         return
     pool = _pool(torch.get_num_threads())
-    waiting = [pool.submit(function, first, last, *arguments) for first, last in ranges]
+    waiting = [pool.submit(function, *part, *arguments) for part in ranges]
     for each in waiting:
         each.result()
