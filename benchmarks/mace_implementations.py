@@ -134,7 +134,7 @@ IMPLEMENTATIONS = {  # what makes the steps, and the packages whose versions are
 def imports(name: str) -> None:
     """What the implementation needs in memory before any model is read."""
     if name.startswith("heliodor"):
-        needed = ["heliodor.potential", "heliodor.kernels.cpu.mace"][: 2 if "numba" in name else 1]
+        needed = ["heliodor.potential", "heliodor.kernels.cpu.mace.kernel"][: 2 if "numba" in name else 1]
     elif name == "mace-torch":
         needed = ["mace.calculators"]
     else:

@@ -5,10 +5,15 @@
 The peers' requirements conflict, so every implementation runs in a process of its own, in the interpreter
 named for it (this one unless told), on the same cores, one after the other. A peer that cannot be imported
 is reported as "not installed". All forces are first compared with heliodor in float64, then all are timed.
+"heliodor" is plain PyTorch, "heliodor numba" its compiled kernel (pip install 'heliodor[fast]').
 
 Systems: paracetamol (all pairs), 64 waters (12.4 Å box, 12 Å cutoff, every periodic image inside it) and
-512 waters (24.8 Å box, 12 Å cutoff). Every call sees new positions: each atom 0.01 Å from its place in a
-random direction, so nothing can be kept between calls but a neighbour list with a skin, as in dynamics.
+512 waters (24.8 Å box, 12 Å cutoff); for memory also 4,096 waters under heliodor's kernel. Every call sees new
+positions: each atom 0.01 Å from its place in a random direction, so nothing can be kept between calls but a
+neighbour list with a skin, as in dynamics.
+
+Memory is the most that a fresh process holds beyond what it held after its imports, after two calls; model and
+lists included.
 """
 
 from __future__ import annotations
@@ -27,7 +32,10 @@ from so3lr_implementations import (
     CASES,
     IMPLEMENTATIONS,
     KERNEL,
+    LARGE,
     NOT_INSTALLED,
+    OWN,
+    PLAIN,
     RATTLE,
     REBUILT,
     REFERENCE,
@@ -42,7 +50,7 @@ LEGEND = f"""
 calls; in dynamics it is rebuilt every so many steps, and the cost lies between this row and the next.
 "{REBUILT}": a new neighbour list in every call.
 "{KERNEL}": the jitted model alone, no list is built and no ASE runs: a lower bound for that peer.
-Ratios are medians over the medians of heliodor's two rows: above 1, heliodor is faster."""
+Ratios are medians over the medians of the two rows of "{{own}}": above 1, that is faster."""
 
 
 def cores() -> int:
@@ -63,17 +71,20 @@ def worker_environment(threads: int) -> dict[str, str]:
     """Environment of the workers; on Linux this process and its children also keep to that many cores."""
     if hasattr(os, "sched_setaffinity"):  # the only limit that XLA respects
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
-    return {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+    return {**os.environ, **dict.fromkeys(names, str(threads))}
 
 
-def launch(name: str, phase: str, options: argparse.Namespace, environment: dict[str, str]) -> dict:
+def launch(
+    name: str, phase: str, options: argparse.Namespace, environment: dict[str, str], cases: list[str] | None = None
+) -> dict:
     """Run one worker: its versions and rows, or under "absent" or "failed" why there are none."""
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
         command = [options.python.get(name, sys.executable), str(Path(__file__).resolve()), "--worker", name]
         command += ["--phase", phase, "--structures", str(options.structures), "--json", str(result)]
         command += ["--warmup", str(options.warmup), "--repeats", str(options.repeats)]
-        command += ["--min-seconds", str(options.min_seconds), "--cases", *options.cases]
+        command += ["--min-seconds", str(options.min_seconds), "--cases", *(cases or options.cases)]
         try:
             done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         except OSError as problem:
@@ -93,8 +104,8 @@ def deviations(rows: list[dict]) -> list[dict]:
     for row in (row for row in rows if row["mode"] != REFERENCE):
         entry = {key: row[key] for key in ("implementation", "mode", "system")}
         if "error" in row:
-            entry |= {"error": row["error"], "ok": row["implementation"] != "heliodor"}
-        elif truth[row["system"]] is None:
+            entry |= {"error": row["error"], "ok": not row["implementation"].startswith("heliodor")}
+        elif truth.get(row["system"]) is None:
             entry |= {"error": "no float64 reference to compare with", "ok": False}
         else:
             atoms = zip(row["forces"], truth[row["system"]], strict=True)
@@ -117,16 +128,19 @@ def print_checks(checks: list[dict]) -> None:
         print(title(entry), found, "" if entry["ok"] else "  FAILED")
 
 
-def add_ratios(rows: list[dict]) -> None:
-    """Give every timed row its time per atom and its ratios to heliodor's two modes."""
-    own = {(row["system"], row["mode"]): row for row in rows if row["implementation"] == "heliodor"}
+def add_ratios(rows: list[dict]) -> str:
+    """Give every timed row its time per atom and its ratios to the two modes of heliodor's kernel, or of plain heliodor
+    where that is missing; which of them."""
+    base = OWN if any(row["implementation"] == OWN for row in rows) else PLAIN
+    own = {(row["system"], row["mode"]): row for row in rows if row["implementation"] == base}
     for row in (row for row in rows if "median_ms" in row):
         row["us_per_atom"] = 1e3 * row["median_ms"] / row["atoms"]
         for mode, key in ((REUSED, "ratio_to_reused"), (REBUILT, "ratio_to_rebuilt")):
             row[key] = row["median_ms"] / own[row["system"], mode]["median_ms"]
+    return base
 
 
-def print_table(rows: list[dict]) -> None:
+def print_table(rows: list[dict], base: str) -> None:
     """One line a row, by system."""
     print(f"\n{'':49s}   ms/step       min  µs/atom  x heliodor: reused  rebuilt  first call")
     for row in rows:
@@ -137,7 +151,27 @@ def print_table(rows: list[dict]) -> None:
             f"{title(row)} {row['median_ms']:9.2f} {row['min_ms']:9.2f} {row['us_per_atom']:8.1f}"
             f" {row['ratio_to_reused']:19.2f} {row['ratio_to_rebuilt']:8.2f} {row['first_call_s']:9.1f} s"
         )
-    print(LEGEND)
+    print(LEGEND.format(own=base))
+
+
+def memory_rows(found: dict[str, dict], options: argparse.Namespace, environment: dict[str, str]) -> list[dict]:
+    """Peak memory of each implementation and system, each in a process of its own, printed as they come."""
+    rows = []
+    print(f"{'Memory beyond imports':49s}        MB   KB/atom")
+    for name in (name for name, one in found.items() if "rows" in one):
+        large = [LARGE.name] if name == OWN and not options.no_large else []
+        for case in [*options.cases, *large]:
+            one = launch(name, "memory", options, environment, [case])
+            for row in one.get(
+                "rows", [{"system": case, "implementation": name, "mode": "", "error": one.get("failed")}]
+            ):
+                rows.append(row)
+                if "error" in row:
+                    print(title(row), f"refused: {row['error']}")
+                    continue
+                row["KB_per_atom"] = 1e3 * row["beyond_MB"] / row["atoms"]
+                print(f"{title(row)} {row['beyond_MB']:9.0f} {row['KB_per_atom']:9.1f}", flush=True)
+    return rows
 
 
 def plot(rows: list[dict], path: Path) -> None:
@@ -165,8 +199,10 @@ def plot(rows: list[dict], path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def write(options: argparse.Namespace, found: dict[str, dict], checks: list[dict], rows: list[dict]) -> None:
-    """PREFIX.json with everything measured, PREFIX.png with the bars."""
+def write(
+    options: argparse.Namespace, found: dict[str, dict], checks: list[dict], rows: list[dict], memory: list[dict]
+) -> None:
+    """PREFIX.json with everything measured, and a picture with the bars."""
     report = {
         "machine": processor(),
         "threads": options.threads,
@@ -175,10 +211,13 @@ def write(options: argparse.Namespace, found: dict[str, dict], checks: list[dict
         "implementations": {name: {k: v for k, v in one.items() if k != "rows"} for name, one in found.items()},
         "checks": checks,
         "timings": rows,
+        "memory": memory,
+        "load_at_end": os.getloadavg()[0],
     }
     Path(f"{options.output}.json").write_text(json.dumps(report, indent=1) + "\n")
-    plot(rows, Path(f"{options.output}.png"))
-    print(f"\nWritten: {options.output}.json, {options.output}.png")
+    picture = options.figure or Path(f"{options.output}.png")
+    plot(rows, picture)
+    print(f"\nWritten: {options.output}.json, {picture}")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -195,7 +234,7 @@ def run(options: argparse.Namespace) -> int:
     for name in IMPLEMENTATIONS:
         found[name] = one = launch(name, "check", options, environment)
         print(f"{name}: {one.get('absent') or one.get('failed') or one['versions']}")
-        if name == "heliodor" and "rows" not in one:
+        if name == PLAIN and "rows" not in one:
             return 1
     checks = deviations([row for one in found.values() for row in one.get("rows", [])])
     print_checks(checks)
@@ -208,9 +247,9 @@ def run(options: argparse.Namespace) -> int:
             found[name] = one
     rows = [row for one in timed.values() for row in one.get("rows", [])]
     rows.sort(key=lambda row: [case.name for case in CASES].index(row["system"]))
-    add_ratios(rows)
-    print_table(rows)
-    write(options, found, checks, rows)
+    print_table(rows, add_ratios(rows))
+    memory = [] if options.no_memory else memory_rows(timed, options, environment)
+    write(options, found, checks, rows, memory)
     return int(any("failed" in one for one in found.values()))
 
 
@@ -223,14 +262,17 @@ def read_options() -> argparse.Namespace:
     add = parser.add_argument
     add("--peer-python", nargs="*", default=[], metavar="NAME=PYTHON", help="the peers' interpreters")
     add("--threads", type=int, default=cores(), help="cores to use (default: all)")
-    add("--cases", nargs="*", choices=names, default=names, help="systems to run (default: all)")
+    add("--cases", nargs="*", choices=[*names, LARGE.name], default=names, help="systems to run (default: all)")
     add("--warmup", type=int, default=3, help="untimed calls after the first (default: 3)")
     add("--repeats", type=int, default=15, help="timed calls, at least (default: 15)")
     add("--min-seconds", type=float, default=2.0, help="time each for at least so long (default: 2)")
     add("--output", default="so3lr_cpu", help="write PREFIX.json and PREFIX.png", metavar="PREFIX")
+    add("--figure", type=Path, help="the picture, instead of PREFIX.png", metavar="FILE")
+    add("--no-memory", action="store_true", help="leave out the memory")
+    add("--no-large", action="store_true", help="leave out the memory of 4,096 waters")
     add("--structures", type=Path, default=examples, help="folder of the structure files")
     add("--worker", choices=IMPLEMENTATIONS, help="be one of the processes (the script calls itself so)")
-    add("--phase", choices=("check", "time"), default="time", help="what a worker does")
+    add("--phase", choices=("check", "time", "memory"), default="time", help="what a worker does")
     add("--json", type=Path, help="where a worker writes its results")
     options = parser.parse_args()
     wrong = [item for item in options.peer_python if item.partition("=")[0] not in IMPLEMENTATIONS]

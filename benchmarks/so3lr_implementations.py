@@ -6,9 +6,12 @@ forces (the energy is computed with them). Adding a peer is adding such a functi
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import json
 import platform
+import re
+import resource
 import statistics
 import sys
 import time
@@ -24,6 +27,7 @@ from ase.neighborlist import neighbor_list
 RATTLE = 0.01  # Å, length of every atom's displacement
 REUSED, REBUILT, KERNEL = "ASE, list reused", "ASE, list rebuilt", "kernel, list given"
 REFERENCE = "float64 reference"
+PLAIN, OWN = "heliodor", "heliodor numba"  # plain PyTorch; the compiled kernel
 NOT_INSTALLED = 3  # exit status of a worker whose package is missing
 
 Step = Callable[[np.ndarray], np.ndarray]
@@ -45,6 +49,8 @@ CASES = (
     Case("64 waters", "water_64.xyz", 1, 12.0),
     Case("512 waters", "water_64.xyz", 2, 12.0),
 )
+LARGE = Case("4096 waters", "water_64.xyz", 4, 12.0)
+"""12,288 atoms, for memory alone."""
 
 
 def ase_step(atoms: ase.Atoms, calculator) -> Step:
@@ -59,18 +65,11 @@ def ase_step(atoms: ase.Atoms, calculator) -> Step:
 
 
 def heliodor_modes() -> dict[str, Maker]:
-    """heliodor's ASE calculator with its usual skin and with none, and its float64 forces."""
+    """heliodor in plain PyTorch: its ASE calculator with its usual skin and with none, and its float64 forces."""
     import heliodor
 
-    def calculator(atoms: ase.Atoms, cutoff: float, **options: float) -> Step:
-        common = {"device": "cpu", "dtype": "float32", "long_range_cutoff": cutoff}
-        return ase_step(atoms, heliodor.Calculator("so3lr", **common, **options))
-
-    def rebuilt(atoms: ase.Atoms, cutoff: float) -> Step:
-        return calculator(atoms, cutoff, skin=0.0)
-
     def reference(atoms: ase.Atoms, cutoff: float) -> Step:
-        potential = heliodor.load("so3lr", dtype="float64", long_range_cutoff=cutoff)
+        potential = heliodor.load("so3lr", dtype="float64", device="cpu", long_range_cutoff=cutoff, kernels="reference")
 
         def step(positions: np.ndarray) -> np.ndarray:
             atoms.positions = positions
@@ -78,7 +77,33 @@ def heliodor_modes() -> dict[str, Maker]:
 
         return step
 
-    return {REUSED: calculator, REBUILT: rebuilt, REFERENCE: reference}
+    return calculators("reference") | {REFERENCE: reference}
+
+
+def heliodor_numba_modes() -> dict[str, Maker]:
+    """The same through the compiled kernel."""
+    import heliodor
+    from heliodor.errors import ModelError
+
+    try:
+        heliodor.load("so3lr", device="cpu", kernels="numba")
+    except ModelError as problem:
+        raise ImportError(problem) from problem
+    return calculators("numba")
+
+
+def calculators(kernels: str) -> dict[str, Maker]:
+    """heliodor's ASE calculator with its usual skin and with none."""
+    import heliodor
+
+    def calculator(atoms: ase.Atoms, cutoff: float, **options: float) -> Step:
+        potential = heliodor.load("so3lr", device="cpu", dtype="float32", long_range_cutoff=cutoff, kernels=kernels)
+        return ase_step(atoms, heliodor.Calculator(potential, **options))
+
+    def rebuilt(atoms: ase.Atoms, cutoff: float) -> Step:
+        return calculator(atoms, cutoff, skin=0.0)
+
+    return {REUSED: calculator, REBUILT: rebuilt}
 
 
 def so3krates_torch_modes() -> dict[str, Maker]:
@@ -127,10 +152,23 @@ def jax_modes() -> dict[str, Maker]:
 
 
 IMPLEMENTATIONS = {  # what makes the steps, and the packages whose versions are worth naming
-    "heliodor": (heliodor_modes, ("heliodor", "torch")),
+    PLAIN: (heliodor_modes, ("heliodor", "torch")),
+    OWN: (heliodor_numba_modes, ("heliodor", "torch", "numba")),
     "so3krates-torch": (so3krates_torch_modes, ("So3krates-torch", "torch")),
     "jax": (jax_modes, ("so3lr", "jax", "flax")),
 }
+
+
+IMPORTED = {
+    PLAIN: ("heliodor.engines.ase",),
+    OWN: ("heliodor.engines.ase", "numba"),
+    "so3krates-torch": ("so3krates_torch.calculator.so3",),
+    "jax": ("so3lr", "mlff.md.calculator_sparse"),
+}
+"""What each needs in memory before any model is read."""
+
+LEANEST = {PLAIN: REUSED, OWN: REUSED, "so3krates-torch": REBUILT, "jax": KERNEL}
+"""The mode of each that its memory is measured in."""
 
 
 def pairs(atoms: ase.Atoms, cutoff: float, half: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -171,6 +209,24 @@ def measure(step: Step, positions: np.ndarray, warmup: int, repeats: int, second
     }
 
 
+def peak() -> float:
+    """Largest resident memory of this process so far, MB."""
+    told = Path("/proc/self/status")
+    if told.exists():  # getrusage would count the process that started this one
+        found = re.search(r"^VmHWM:\s+(\d+) kB", told.read_text(), re.MULTILINE)
+        return int(found.group(1)) / 1e3 * 1.024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+def memory(make: Maker, atoms: ase.Atoms, cutoff: float, before: float) -> dict:
+    """MB that a process holds at most beyond its imports, after two calls."""
+    positions = atoms.positions.copy()
+    made = make(atoms, cutoff)
+    for seed in (1, 2):
+        made(rattled(positions, seed))
+    return {"baseline_MB": before, "peak_MB": peak(), "beyond_MB": peak() - before}
+
+
 def version(package: str) -> str:
     """The version of a package, "unknown" where it does not say."""
     try:
@@ -180,24 +236,33 @@ def version(package: str) -> str:
 
 
 def work(name: str, phase: str, cases: list[str], folder: Path, output: Path, timing: dict) -> int:
-    """Check or time every mode of one implementation on the named systems; write the results as JSON."""
+    """Check or time every mode of one implementation on the named systems; write the results as JSON.
+
+    For "memory" the leanest mode alone, on one system: a process has but one peak.
+    """
     modes_of, packages = IMPLEMENTATIONS[name]
     try:
+        for module in IMPORTED[name]:
+            importlib.import_module(module)
+        before = peak()
         modes = modes_of()
     except ImportError as problem:
         print(problem, file=sys.stderr)
         return NOT_INSTALLED
     rows = []
-    for case in (case for case in CASES if case.name in cases):
+    for case in (case for case in (*CASES, LARGE) if case.name in cases):
         for mode, make in modes.items():
-            if mode == REFERENCE and phase == "time":
+            if (mode == REFERENCE and phase != "check") or (phase == "memory" and mode != LEANEST[name]):
                 continue
             atoms = ase.io.read(folder / case.file).repeat(case.repeat)
             positions = atoms.positions.copy()
             row = {"implementation": name, "mode": mode, "system": case.name, "atoms": len(atoms)}
             try:
-                step = make(atoms, case.cutoff)
-                row |= check(step, positions) if phase == "check" else measure(step, positions, **timing)
+                if phase == "memory":
+                    row |= memory(make, atoms, case.cutoff, before)
+                else:
+                    step = make(atoms, case.cutoff)
+                    row |= check(step, positions) if phase == "check" else measure(step, positions, **timing)
             except (AssertionError, RuntimeError, ValueError) as problem:  # a system it refuses
                 row["error"] = f"{type(problem).__name__} {str(problem)[:200]}".strip()
             rows.append(row)

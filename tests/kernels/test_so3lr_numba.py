@@ -15,8 +15,8 @@ import heliodor
 from heliodor.errors import ModelError
 from heliodor.kernels import choose_kernels
 from heliodor.kernels.cpu import functions, threads
-from heliodor.kernels.cpu.harmonics import harmonics, harmonics_pullback
-from heliodor.kernels.cpu.long_range import seventh_root
+from heliodor.kernels.cpu.so3lr.harmonics import harmonics, harmonics_pullback
+from heliodor.kernels.cpu.so3lr.long_range import seventh_root
 from heliodor.kernels.cpu.vector import load, store, total
 from heliodor.potential import evaluate_system
 from heliodor.potentials.angular import spherical_harmonics

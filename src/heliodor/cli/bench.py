@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from heliodor.bench.result import SetResult
     from heliodor.potential import Potential
 
-HELP = "Measure models: how accurate they are."
+HELP = "Measure models: how accurate they are, and how fast on this machine."
 EXAMPLES = (
     "\b\nExamples:\n"
     "  heliodor bench accuracy --model so3lr --sets s66x8 --quick\n"
@@ -44,6 +44,10 @@ group = typer.Typer(rich_markup_mode=None, invoke_without_command=True, help=HEL
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
+    from heliodor.cli.bench_speed import register as register_speed
+
+    if not any(command.name == "speed" for command in group.registered_commands):
+        register_speed(group)
     app.add_typer(group, name="bench")
 
 

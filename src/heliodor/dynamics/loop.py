@@ -49,6 +49,11 @@ class Schedule:
     checkpoint_steps: int | None = None
     checkpoint_seconds: float | None = None
 
+    def next_stop(self, step: int) -> int:
+        """The first step after this one at which there is something to write, or the last."""
+        every = [self.save_every, self.log_every, *([self.checkpoint_steps] if self.checkpoint_steps else [])]
+        return min(self.last_step, *((step // n + 1) * n for n in every))
+
 
 @runtime_checkable
 class Watch(Protocol):
@@ -60,6 +65,15 @@ class Watch(Protocol):
 
     def failed(self, state: MDState, error: SimulationError) -> SimulationError:
         """What to raise instead of an error of its own or of a step; ``state`` is the last one there is."""
+        ...
+
+
+@runtime_checkable
+class Launches(Protocol):
+    """What takes several steps at once: see `heliodor.dynamics.captured.run`."""
+
+    def advance(self, state: MDState, until: Callable[[int], int]) -> MDState:
+        """A later state; none is passed over that ``until`` says comes next after a step."""
         ...
 
 
@@ -92,6 +106,7 @@ def run_loop(
     watch: Watch | None = None,
     checkpoint: Callable[[MDState, dict[str, Any]], None] | None = None,
     walltime: float | None = None,
+    launches: Launches | None = None,
 ) -> Ended:
     """Take steps up to the schedule's last; logs and saves at its multiples, the first state (unless writer and log
     have it already) and the last one.
@@ -105,6 +120,8 @@ def run_loop(
         watch: by default the checks of `heliodor.dynamics.watch.checks`.
         checkpoint: writes a state, and the marks to resume ``"trajectory"`` (None without one) and ``"log"`` from.
         walltime: seconds from now; the loop ends, its last checkpoint written, before they are over.
+        launches: takes the steps instead of ``advance``, several at once; questions are asked and states looked at
+            between them.
 
     Raises:
         StorageError: a file cannot be written; all files and the last checkpoint are as they were before.
@@ -112,7 +129,7 @@ def run_loop(
     """
     run = _Run(schedule, writer, log, report, watch or _Checks(schedule), checkpoint, state)
     # on a GPU every look at the numbers waits for the device: there they are looked at when logged
-    each_step = state.system.device.type == "cpu"
+    each_step = state.system.device.type == "cpu" or launches is not None
     previous = state
     ended = ""
     try:
@@ -126,7 +143,7 @@ def run_loop(
                 ended = "walltime"
             else:
                 previous = state
-                state = advance(state)
+                state = advance(state) if launches is None else launches.advance(state, schedule.next_stop)
                 run.clock.lap("steps")
                 thorough = state.step % schedule.log_every == 0
                 if thorough or each_step:

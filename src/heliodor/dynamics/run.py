@@ -15,6 +15,7 @@ import ase
 import torch
 
 from heliodor.api import choose_device, load
+from heliodor.dynamics.captured.run import CapturedRun
 from heliodor.dynamics.describe import described
 from heliodor.dynamics.ensemble import couplings, rotates, stepper, words
 from heliodor.dynamics.files.log import Log
@@ -182,7 +183,8 @@ def restart(
         if files.record is not None:
             entry = record(job.potential, settings.to_dict(), step=state.step, last_step=steps)
             write_record(files.record, entry, go_on=True)
-        return _go(stack, job, state, files, watch, extra["marks"], stop, progress, read_walltime(walltime))
+        launches = extra.get("captured")
+        return _go(stack, job, state, files, watch, extra["marks"], stop, progress, read_walltime(walltime), launches)
 
 
 def _go(
@@ -195,9 +197,13 @@ def _go(
     stop: Callable[[], bool],
     progress: Progress,
     walltime: float | None,
+    launches: Mapping[str, Any] | None = None,
 ) -> Run:
     """Open the files, run the loop, draw the picture."""
     settings, first = job.settings, state.step
+    captured = _captured(job, state)
+    if captured is not None and launches:
+        captured.restore(dict(launches))
     table = Log(files.log, marks.get("log"), timestep=job.timestep)
     stack.callback(table.close)
     writer = None
@@ -227,6 +233,7 @@ def _go(
             "watch": watch.to_dict(),
             "marks": marks,
             "places": job.potential.places.tolist() if isinstance(job.potential, Restrained) else None,
+            "captured": None if captured is None else captured.to_dict(),
         }
         save_state(files.checkpoint, state, extra)
 
@@ -249,6 +256,7 @@ def _go(
         watch=watch,
         checkpoint=keep if files.checkpoint is not None else None,
         walltime=walltime,
+        launches=captured,
     )
     state = ended.state
     columns = table.arrays()
@@ -278,6 +286,15 @@ def _go(
         memory=peak_memory(state.system.device),
         first_step=first,
     )
+
+
+def _captured(job: Job, state: MDState) -> CapturedRun | None:
+    """Steps by launches of many, on a GPU with kernels for it."""
+    if state.system.device.type != "cuda":
+        return None
+    from heliodor.dynamics.captured.choose import captured_run
+
+    return captured_run(job.settings, job.potential, state, job.ramp)
 
 
 def _watch(job: Job, state: MDState, files: Files) -> Watch:

@@ -7,23 +7,23 @@ unless asked for by name: those run the plain model, "reference".
 from __future__ import annotations
 
 import importlib.util
+import os
 import warnings
 from typing import TYPE_CHECKING, Any
 
 from heliodor.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import torch
 
-    from heliodor.kernels.derived import DerivingKernel
-    from heliodor.neighbors import Neighbors
     from heliodor.potential import Potential
-    from heliodor.system import System
 
 REFERENCE = "reference"
 NUMBA = "numba"
+TRITON = "triton"
+
+NEEDED = {NUMBA: ("numba", "fast"), TRITON: ("triton", "gpu")}
+"""What each kernel needs: a package, and the extra it comes with."""
 
 
 def choose_kernels(potential: Potential, device: torch.device, name: str) -> str:
@@ -33,7 +33,7 @@ def choose_kernels(potential: Potential, device: torch.device, name: str) -> str
         The name of what was chosen.
 
     Raises:
-        ModelError: no such kernel for this model and device, or Numba is missing.
+        ModelError: no such kernel for this model, device and dtype, or what it needs is not installed.
     """
     potential.use_kernel(None, REFERENCE)
     if name == REFERENCE:
@@ -43,42 +43,36 @@ def choose_kernels(potential: Potential, device: torch.device, name: str) -> str
         import torch
 
         # splines are not exact, and who asks for float64 wants what is
-        if NUMBA not in known or potential.dtype != torch.float32:
+        best = [kernel for kernel in known if kernel != TRITON or device.type == "cuda"]
+        if not best or potential.dtype != torch.float32:
             return REFERENCE
-        if not _installed():
+        name = best[0]
+        if not _installed(name):
             from heliodor.potential import ModelWarning
 
             warnings.warn(
-                f"{potential.name} runs several times faster with Numba: pip install 'heliodor[fast]'",
+                f"{potential.name} runs several times faster with {NEEDED[name][0].capitalize()}: "
+                f"pip install 'heliodor[{NEEDED[name][1]}]'",
                 ModelWarning,
                 stacklevel=3,
             )
             return REFERENCE
     elif name not in known:
         names = ", ".join(["auto", REFERENCE, *known])
-        raise ModelError(f"no kernel called {name!r} for {potential.name} on {device.type}; known: {names}")
-    elif not _installed():
-        raise ModelError("the kernel 'numba' needs Numba: pip install 'heliodor[fast]'")
-    potential.use_kernel(_numba(potential), NUMBA)
-    return NUMBA
-
-
-def _numba(potential: Potential) -> Callable[[System, Neighbors], Any] | DerivingKernel:
-    from heliodor.potentials.mace import MACE
-    from heliodor.potentials.so3lr import SO3LR
-
-    if isinstance(potential, SO3LR):
-        from heliodor.kernels.cpu.so3lr import SO3LRKernel
-
-        return SO3LRKernel(potential)
-    from heliodor.kernels.cpu.mace import MACEKernel
-
-    assert isinstance(potential, MACE)
-    return MACEKernel(potential)
+        precision = str(potential.dtype).removeprefix("torch.")
+        raise ModelError(
+            f"no kernel called {name!r} for {potential.name} in {precision} on {device.type}; known: {names}"
+        )
+    elif not _installed(name):
+        raise ModelError(
+            f"the kernel {name!r} needs {NEEDED[name][0].capitalize()}: pip install 'heliodor[{NEEDED[name][1]}]'"
+        )
+    potential.use_kernel((_numba if name == NUMBA else _triton)(potential), name)
+    return name
 
 
 def will_compile(potential: Potential) -> bool:
-    """Whether the first evaluation has to compile the kernel, which takes some ten seconds once on a machine."""
+    """Whether the first evaluation has to compile the kernel, which takes tens of seconds once on a machine."""
     if potential.kernels != NUMBA:
         return False
     from pathlib import Path
@@ -86,30 +80,66 @@ def will_compile(potential: Potential) -> bool:
     from heliodor.potentials.mace import MACE
 
     if isinstance(potential, MACE):
-        from heliodor.kernels.cpu import loops
+        from heliodor.kernels.cpu.mace import loops
 
-        kept, name = Path(str(loops.convolve.stats.cache_path)), "loops.convolve-*.nbi"
+        last: Any = loops.convolve
     else:
-        from heliodor.kernels.cpu import so3krates_edges
+        from heliodor.kernels.cpu.so3lr import edges
 
-        kept, name = Path(str(so3krates_edges.attend_back.stats.cache_path)), "so3krates_edges.attend_back-*.nbi"
-    return not any(kept.glob(name))
+        last = edges.attend_back
+    kept = Path(str(last.stats.cache_path))
+    module = last.py_func.__module__.rpartition(".")[2]
+    return not any(kept.glob(f"{module}.{last.py_func.__name__}-*.nbi"))
 
 
 def _known(potential: Potential, device: torch.device) -> list[str]:
-    """Kernels written for this model on this device, whether or not what they need is installed."""
+    """Kernels written for this model, device and dtype, the best first, whether or not what they need is installed."""
+    from heliodor.kernels import shapes
+
+    if device.type == "cpu" and shapes.fits_numba(potential):
+        return [NUMBA] + ([TRITON] if _interpreted() and shapes.fits_triton(potential) else [])
+    if (device.type == "cuda" or _interpreted()) and shapes.fits_triton(potential):
+        return [TRITON]
+    return []
+
+
+def _numba(potential: Potential) -> Any:
     from heliodor.potentials.mace import MACE
     from heliodor.potentials.so3lr import SO3LR
 
-    fits = False
-    if device.type == "cpu" and isinstance(potential, MACE):
-        fits = potential.config.two_layers
-    elif device.type == "cpu" and isinstance(potential, SO3LR):
-        from heliodor.kernels.shapes import fits_compiled_so3lr
+    if isinstance(potential, SO3LR):
+        from heliodor.kernels.cpu.so3lr.kernel import SO3LRKernel
 
-        fits = fits_compiled_so3lr(potential)
-    return [NUMBA] if fits else []
+        return SO3LRKernel(potential)
+    from heliodor.kernels.cpu.mace.kernel import MACEKernel
+
+    assert isinstance(potential, MACE)
+    return MACEKernel(potential)
 
 
-def _installed() -> bool:
-    return importlib.util.find_spec("numba") is not None
+def _triton(potential: Potential) -> Any:
+    from heliodor.potentials.mace import MACE
+    from heliodor.potentials.so3lr import SO3LR
+    from heliodor.potentials.spookynet import SpookyNet
+
+    if isinstance(potential, SO3LR):
+        from heliodor.kernels.gpu.so3lr.kernel import SO3LRTriton
+
+        return SO3LRTriton(potential)
+    if isinstance(potential, MACE):
+        from heliodor.kernels.gpu.mace.kernel import MACETriton
+
+        return MACETriton(potential)
+    from heliodor.kernels.gpu.spookynet.kernel import SpookyNetTriton
+
+    assert isinstance(potential, SpookyNet)
+    return SpookyNetTriton(potential)
+
+
+def _installed(name: str) -> bool:
+    return importlib.util.find_spec(NEEDED[name][0]) is not None
+
+
+def _interpreted() -> bool:
+    """Triton's interpreter stands in for a GPU, in tests."""
+    return os.environ.get("TRITON_INTERPRET", "") == "1"

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from heliodor.errors import ModelError
+from heliodor.kernels.derived import as_terms
 from heliodor.neighbors import Neighbors
 from heliodor.potential import Potential, Terms
 from heliodor.potentials.angular import component_harmonics
@@ -113,9 +114,11 @@ class MACE(Potential):
 
     def forward(self, system: System, neighbors: Neighbors) -> Terms:
         """Per-atom interaction energies, and those of the isolated atoms, eV."""
+        if hasattr(self.kernel, "derive") and neighbors.half:
+            return as_terms(self.kernel, system, neighbors)
         error = None
         if self.kernel is not None and neighbors.half:
-            # kernels keep their features to themselves: no uncertainty, as `advice` says
+            # Numba's keeps its features to itself: no uncertainty, as `advice` says
             interaction = self.kernel(system, neighbors)
         else:
             features = self.network.features(system, neighbors)
@@ -155,7 +158,7 @@ class MACE(Potential):
         lines = []
         if bool((system.spin != 0).any()):
             lines.append(f"unpaired electrons are given and {self.name} has no notion of them: it answers as for none")
-        if self.uncertainty is not None and self.kernel is not None:
+        if self.uncertainty is not None and self.kernel is not None and not hasattr(self.kernel, "derive"):
             lines.append(
                 f"the kernel {self.kernels!r} gives no features, so no errors of forces are told: for these load the "
                 'model with kernels="reference" (--kernels reference)'

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from heliodor.errors import InputError, ModelError
+from heliodor.kernels.derived import as_terms
 from heliodor.neighbors import Neighbors
 from heliodor.physics.d4 import D4Dispersion
 from heliodor.physics.smeared_coulomb import smeared_coulomb
@@ -153,6 +154,8 @@ class SpookyNet(Potential):
 
     def forward(self, system: System, neighbors: Neighbors) -> Terms:
         """Per-atom energies by term and partial charges."""
+        if self.kernel is not None and neighbors.half:
+            return as_terms(self.kernel, system, neighbors)
         edges = neighbors.within(system)
         r = edges.vectors(system).to(self.dtype)
         d = r.square().sum(-1).sqrt()

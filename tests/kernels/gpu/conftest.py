@@ -5,6 +5,7 @@ import os
 import pytest
 import torch
 
-pytest.importorskip("triton", reason="the extra 'gpu' is not installed")
 if not torch.cuda.is_available():
+    # before triton itself is imported: its own library of functions is bound then
     os.environ["TRITON_INTERPRET"] = "1"
+pytest.importorskip("triton", reason="the extra 'gpu' is not installed")

@@ -37,7 +37,13 @@ def interpreted() -> bool:
 
 
 def compile_ahead(
-    kernel: Any, signature: dict[str, str], constants: dict[str, Any], *, warps: int = 4, stages: int = 3
+    kernel: Any,
+    signature: dict[str, str],
+    constants: dict[str, Any],
+    *,
+    warps: int = 4,
+    stages: int = 3,
+    registers: int | None = None,
 ) -> Resources:
     """Compile for a Hopper GPU, none needed. Not in a process that interprets kernels.
 
@@ -45,14 +51,17 @@ def compile_ahead(
         kernel: a function under ``triton.jit``.
         signature: Triton's type of each argument that is no constant, such as ``"*fp32"`` or ``"i32"``.
         constants: values of the ``tl.constexpr`` arguments.
+        registers: the most that a thread may have.
     """
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
     types = {name: signature.get(name, "constexpr") for name in kernel.arg_names}
-    source = ASTSource(kernel, signature=types, constexprs=constants)
-    options = {"num_warps": warps, "num_stages": stages}
+    # as at run time: PyTorch's memory begins at multiples of 16 bytes
+    aligned = {(n,): [["tt.divisibility", 16]] for n, name in enumerate(types) if types[name].startswith("*")}
+    source = ASTSource(kernel, signature=types, constexprs=constants, attrs=aligned)
+    options = {"num_warps": warps, "num_stages": stages} | ({} if registers is None else {"maxnreg": registers})
     made = triton.compile(source, target=GPUTarget("cuda", HOPPER, 32), options=options)
     tools = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:

@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from heliodor.kernels.cpu import loops, products
-from heliodor.kernels.cpu.tables import Convolution, tables
+from heliodor.kernels.cpu.mace import loops, products
+from heliodor.kernels.cpu.mace.tables import Convolution, tables
 from heliodor.kernels.cpu.threads import blocks, run
 from heliodor.neighbors import Neighbors
 from heliodor.potentials.mace import MACE

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from heliodor.kernels.cpu.compiled import compiled
-from heliodor.kernels.cpu.functions import ROWS, multiply, silu_all, silu_slope_all, spline_row
+from heliodor.kernels.cpu.functions import ROWS, copy, multiply, silu_all, silu_slope_all, spline_row
 from heliodor.kernels.cpu.vector import add, fma, load, mul, splat, store, total
 
 TILE = 4 * ROWS
@@ -18,39 +18,34 @@ TILE = 4 * ROWS
 
 
 @compiled
-def squares(ev, i, j, degree, norm, between, inv):  # type: ignore[no-untyped-def]
-    """Difference of two atoms' ev into between [M], and its invariants into inv [L]."""
-    inv[:] = 0.0
-    for m in range(ev.shape[1]):
-        x = ev[j, m] - ev[i, m]
-        between[m] = x
-        inv[degree[m]] += x * x * norm[m]
-
-
-@compiled
-def filters(p, count, pair_i, pair_j, d, ev, layer, between, inv, hidden, active, w):  # type: ignore[no-untyped-def]
+def filters(p, count, pair_i, pair_j, d, ev, layer, between, square, inv, hidden, active, w):  # type: ignore[no-untyped-def]
     """Both filters of so many pairs from p on into w [TILE, 2F]; their hidden units before silu stay in hidden.
 
     Args:
-        layer: a `Layer` of `heliodor.kernels.cpu.so3lr_tables`.
-        between, inv: scratch [TILE, M] and [L].
+        layer: a `Layer` of `heliodor.kernels.cpu.so3lr.tables`.
+        between: [TILE, M], flat: differences of the atoms' ev, written; square likewise, scratch.
+        inv: [TILE, 16], flat: their invariants, scratch.
         hidden, active: [TILE, 2S], flat; before and after silu.
     """
     f2 = layer.table.shape[2]
     f = f2 // 2
     s2 = layer.spherical_bias.shape[0]
     s = s2 // 2
+    m_count, degrees = ev.shape[1], layer.norms.shape[0]
     for r in range(count):
         spline_row(layer.table, layer.scale, d[p + r], w, r * f2)
     if not layer.spherical:
         return
+    minus = splat(ev.dtype.type(-1.0))
     for r in range(count):
-        squares(ev, pair_i[p + r], pair_j[p + r], layer.degree, layer.norm, between[r], inv)
-        for k in range(0, s2, 8):
-            v = load(layer.spherical_bias, k)
-            for c in range(inv.shape[0]):
-                v = fma(splat(inv[c]), load(layer.spherical_hidden, c * s2 + k), v)
-            store(hidden, r * s2 + k, v)
+        i, j = pair_i[p + r] * m_count, pair_j[p + r] * m_count
+        for m in range(0, m_count, 8):
+            x = fma(minus, load(ev, i + m), load(ev, j + m))
+            store(between, r * m_count + m, x)
+            store(square, r * m_count + m, mul(x, x))
+        copy(layer.spherical_bias, 0, hidden, r * s2, s2)
+    multiply(square, 0, m_count, layer.contract, 0, inv, 0, 16, count, m_count, 16, False)
+    multiply(inv, 0, 16, layer.spherical_hidden, 0, hidden, 0, s2, count, degrees, s2, True)
     silu_all(hidden, count * s2, active)
     multiply(active, 0, s2, layer.spherical_out, 0, w, 0, f2, count, s, f, True)
     multiply(active, s, s2, layer.spherical_out, s * f, w, f, f2, count, s, f, True)
@@ -77,7 +72,8 @@ def attend(thread, first, last, start, pair_i, pair_j, d, scaled, harmonics, pro
     w = np.zeros(TILE * 2 * f, proj.dtype)
     s2 = layer.spherical_bias.shape[0]
     hidden, active = np.zeros(TILE * s2, proj.dtype), np.zeros(TILE * s2, proj.dtype)
-    between, inv = np.zeros((TILE, m_count), proj.dtype), np.empty(degrees, proj.dtype)
+    between, square = np.zeros(TILE * m_count, proj.dtype), np.zeros(TILE * m_count, proj.dtype)
+    inv = np.zeros(TILE * 16, proj.dtype)
     to_i, to_j = np.zeros(m_count, proj.dtype), np.zeros(m_count, proj.dtype)
     xs, es = x_sum[thread], ev_sum[thread]
     xs[:] = 0.0
@@ -85,7 +81,7 @@ def attend(thread, first, last, start, pair_i, pair_j, d, scaled, harmonics, pro
     zero = splat(real(0.0))
     for p in range(start[first], start[last], TILE):
         count = min(TILE, start[last] - p)
-        filters(p, count, pair_i, pair_j, d, ev, layer, between, inv, hidden, active, w)
+        filters(p, count, pair_i, pair_j, d, ev, layer, between, square, inv, hidden, active, w)
         for r in range(count):
             i, j = pair_i[p + r], pair_j[p + r]
             ai, aj, wr = i * 5 * f, j * 5 * f, r * 2 * f
@@ -135,16 +131,17 @@ def attend_back(
     heads, degrees = layer.heads, layer.norms.shape[0]
     f, m_count = x_pull.shape[1], ev.shape[1]
     f2 = 2 * f
-    width, wide = f // heads, f // degrees
+    width, wide, wide_ev = f // heads, f // degrees, -(-m_count // 16) * 16
     real = proj.dtype.type
     w, dw = np.zeros(TILE * f2, proj.dtype), np.zeros(TILE * f2, proj.dtype)
     s2 = layer.spherical_bias.shape[0]
     half = s2 // 2
     hidden, active = np.zeros(TILE * s2, proj.dtype), np.zeros(TILE * s2, proj.dtype)
-    between, inv = np.zeros((TILE, m_count), proj.dtype), np.empty(degrees, proj.dtype)
+    between, square = np.zeros(TILE * m_count, proj.dtype), np.zeros(TILE * m_count, proj.dtype)
+    inv = np.zeros(TILE * 16, proj.dtype)
     expanded = np.zeros((4, m_count), proj.dtype)
     flat = expanded.reshape(-1)
-    by_degree = np.empty((2, degrees), proj.dtype)
+    gain = np.zeros(TILE * wide_ev, proj.dtype)
     pp, eb = proj_pull[thread], ev_back[thread]
     deeper = layer.spherical
     if deeper:
@@ -152,9 +149,10 @@ def attend_back(
         eb[:] = 0.0
     zero = splat(real(0.0))
     knots = layer.table.shape[0]
+    minus = splat(real(-1.0))
     for p in range(start[first], start[last], TILE):
         count = min(TILE, start[last] - p)
-        filters(p, count, pair_i, pair_j, d, ev, layer, between, inv, hidden, active, w)
+        filters(p, count, pair_i, pair_j, d, ev, layer, between, square, inv, hidden, active, w)
         for r in range(count):
             i, j = pair_i[p + r], pair_j[p + r]
             ai, aj, wr = i * 5 * f, j * 5 * f, r * f2
@@ -188,7 +186,6 @@ def attend_back(
                 ij, ji = alpha[p + r, heads + n], alpha[p + r, 2 * heads + degrees + n]
                 for m in range(layer.first[n], layer.first[n + 1]):
                     expanded[0, m], expanded[1, m] = ij, ji * layer.parity[n]
-            by_degree[:] = 0.0
             for m in range(0, m_count, 8):
                 gi, gj = load(ev_pull, i * m_count + m), load(ev_pull, j * m_count + m)
                 y = load(harmonics, (p + r) * m_count + m)
@@ -226,7 +223,6 @@ def attend_back(
             e1 = splat(real(6.0 * t * (1.0 - t) * layer.scale))
             e2 = splat(real((1.0 - t) * (1.0 - 3.0 * t) * layer.scale))
             e3 = splat(real(t * (3.0 * t - 2.0) * layer.scale))
-            minus = splat(real(-1.0))
             base = 2 * k * f2
             a = zero
             for o in range(0, f2, 8):
@@ -238,18 +234,11 @@ def attend_back(
             multiply(dw, 0, f2, layer.spherical_back, 0, active, 0, s2, count, f, half, False)
             multiply(dw, f, f2, layer.spherical_back, f * half, active, half, s2, count, f, half, False)
             silu_slope_all(hidden, count * s2, active)
+            multiply(active, 0, s2, layer.spherical_hidden_back, 0, inv, 0, 16, count, s2, 16, False)
+            multiply(inv, 0, 16, layer.contract_back, 0, gain, 0, wide_ev, count, degrees, wide_ev, False)
             for r in range(count):
-                i, j = pair_i[p + r], pair_j[p + r]
-                for n in range(degrees):
-                    a = zero
-                    for k in range(0, s2, 8):
-                        a = fma(load(active, r * s2 + k), load(layer.spherical_hidden, n * s2 + k), a)
-                    g = real(2.0) * total(a) * layer.norms[n]
-                    for m in range(layer.first[n], layer.first[n + 1]):
-                        flat[m] = g
-                for m in range(layer.first[degrees], m_count):
-                    flat[m] = 0.0
+                i, j = pair_i[p + r] * m_count, pair_j[p + r] * m_count
                 for m in range(0, m_count, 8):
-                    g = mul(load(flat, m), load(between, r * m_count + m))
-                    store(eb, j * m_count + m, add(load(eb, j * m_count + m), g))
-                    store(eb, i * m_count + m, fma(g, splat(real(-1.0)), load(eb, i * m_count + m)))
+                    g = mul(load(gain, r * wide_ev + m), load(between, r * m_count + m))
+                    store(eb, j + m, add(load(eb, j + m), g))
+                    store(eb, i + m, fma(g, minus, load(eb, i + m)))

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from typing import NamedTuple, cast
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import silu, softplus
 
 from heliodor.kernels.cpu.functions import packed
-from heliodor.kernels.cpu.harmonics import COMPONENTS
-from heliodor.kernels.cpu.long_range import PairConstants, pair_constants
-from heliodor.kernels.cpu.splines import hermite
+from heliodor.kernels.cpu.so3lr.first import FirstLayer
+from heliodor.kernels.cpu.so3lr.harmonics import COMPONENTS
+from heliodor.kernels.cpu.so3lr.long_range import PairConstants, pair_constants
+from heliodor.kernels.cpu.splines import hermite, with_slopes
 from heliodor.potentials.angular import degree_sizes
+from heliodor.potentials.radial import polynomial_cutoff
 from heliodor.potentials.so3krates import SO3krates, SO3kratesLayer
 from heliodor.potentials.so3lr import SO3LR
 
@@ -31,20 +35,26 @@ class Layer(NamedTuple):
     Attributes:
         table, scale: radial part of both filters [knots, 2, 2F], with all that is constant; knots per Å.
         spherical: whether there is a part that depends on ev (not so in the first layer).
-        spherical_hidden, spherical_bias, spherical_out: [L, 2S], [2S], [2, S, F]; spherical_back [2, F, S].
+        contract: [M, 16] from squares of components to invariants of L degrees; contract_back [L, M up to 16's multiple],
+            twice its transpose.
+        spherical_hidden, spherical_bias, spherical_out: [L, 2S], [2S], [2, S, F]; *_back transposed, to 16 columns.
         project_x, project_ev: [H, 3, F/H, F/H], [L, 2, F/L, F/L]; *_back transposed.
         norm_1, norm_1_bias, norm_2, norm_2_bias: [F].
         update_hidden, update_out: [F, F] with biases; *_back transposed.
         exchange: [F + L, F + 16], its bias [F + 16]; exchange_back [F + L, F + 16].
-        degree, norm: [M], the degree's place and 1/√(2l+1) of each component; norms, parity: [L].
+        norms, parity: [L], 1/√(2l+1) and (-1)^l.
         first: [L + 1], first component of each degree.
+        components: M.
     """
 
     table: np.ndarray
     scale: float
     spherical: bool
     heads: int
+    contract: np.ndarray
+    contract_back: np.ndarray
     spherical_hidden: np.ndarray
+    spherical_hidden_back: np.ndarray
     spherical_bias: np.ndarray
     spherical_out: np.ndarray
     spherical_back: np.ndarray
@@ -65,11 +75,10 @@ class Layer(NamedTuple):
     exchange: np.ndarray
     exchange_bias: np.ndarray
     exchange_back: np.ndarray
-    degree: np.ndarray
-    norm: np.ndarray
     norms: np.ndarray
     parity: np.ndarray
     first: np.ndarray
+    components: int
 
 
 class Heads(NamedTuple):
@@ -103,6 +112,19 @@ class Repulsion(NamedTuple):
     switch_off: float
 
 
+class FirstExact(NamedTuple):
+    """Of the first layer, float64: radial filters at knots [knots, 2, 2F], the cutoff function over the average number of
+    neighbours and its slope there [knots, 2], slopes per knot distance; projections to q, k, v and to q, k [F, 5F].
+    """
+
+    table: Tensor
+    cutoff: Tensor
+    scale: float
+    project: Tensor
+    heads: int
+    degrees: int
+
+
 class Tables(NamedTuple):
     """Of a whole model."""
 
@@ -111,6 +133,7 @@ class Tables(NamedTuple):
     repulsion: Repulsion
     pairs: PairConstants
     spline_error: float
+    first: FirstExact
 
 
 def tables(model: SO3LR, dtype: torch.dtype) -> Tables:
@@ -124,7 +147,66 @@ def tables(model: SO3LR, dtype: torch.dtype) -> Tables:
         made, error = _layer(network, cast(SO3kratesLayer, module), t > 0, dtype)
         layers.append(made)
         errors.append(error)
-    return Tables(tuple(layers), _heads(exact, real), _repulsion(exact), pair_constants(exact, real), max(errors))
+    first = _first(network, cast(SO3kratesLayer, network.layers[0]), dtype)
+    return Tables(
+        tuple(layers), _heads(exact, real), _repulsion(exact), pair_constants(exact, real), max(errors), first
+    )
+
+
+def _radial(network: SO3krates, layer: SO3kratesLayer, spherical: bool) -> Callable[[Tensor], Tensor]:
+    """What of both filters [n, 2F] depends on the distances [n] alone."""
+    f = layer.n_features
+
+    def radial(d: Tensor) -> Tensor:
+        hidden = silu(layer.radial_hidden(network.basis(d))).view(len(d), 2, f).transpose(0, 1)
+        bias = layer.filter_bias
+        if not spherical:
+            angular = layer.spherical_hidden.bias.view(2, 1, -1)
+            bias = torch.baddbmm(bias, silu(angular), layer.spherical_out)
+        return torch.baddbmm(bias.expand(2, len(d), f), hidden, layer.radial_out).transpose(0, 1).reshape(len(d), 2 * f)
+
+    return radial
+
+
+def _first(network: SO3krates, layer: SO3kratesLayer, dtype: torch.dtype) -> FirstExact:
+    config = network.config
+    f, heads, degrees = layer.n_features, layer.n_heads, layer.n_degrees
+    # a product of three functions: finer than each of them needs
+    table, scale, _ = hermite(_radial(network, layer, False), config.cutoff, 0.1 * SPLINE_ERROR[dtype])
+    knots = torch.linspace(0.0, config.cutoff, len(table), dtype=torch.float64)
+    values, slopes = with_slopes(lambda d: polynomial_cutoff(d, config.cutoff).unsqueeze(-1), knots)
+    cutoff = torch.cat([values, slopes / scale], dim=1) / config.average_neighbors
+    project = torch.zeros(f, 5 * f, dtype=torch.float64)
+    with torch.no_grad():
+        for weight, blocks, parts, at in ((layer.project_x, heads, 3, 0), (layer.project_ev, degrees, 2, 3)):
+            width = f // blocks
+            for h in range(blocks):
+                rows = slice(h * width, (h + 1) * width)
+                for part in range(parts):
+                    columns = slice((at + part) * f + h * width, (at + part) * f + (h + 1) * width)
+                    project[rows, columns] = weight[h, :, part * width : (part + 1) * width]
+    return FirstExact(table, cutoff, scale, project, heads, degrees)
+
+
+def first_layer(first: FirstExact, x: Float[Tensor, "C F"], real: type) -> FirstLayer:
+    """Attention between classes of atoms with these features before the first layer."""
+    f, c = x.shape[1], len(x)
+    q, k, v, q_ev, k_ev = (x.double() @ first.project).split(f, dim=1)
+    both = []
+    for queries, keys, filters, blocks in (
+        (q, k, first.table[:, :, :f], first.heads),
+        (q_ev, k_ev, first.table[:, :, f:], first.degrees),
+    ):
+        product = (queries.unsqueeze(1) * keys.unsqueeze(0)).view(c, c, blocks, f // blocks)
+        both.append(torch.einsum("abhw,nshw->abnsh", product, filters.view(-1, 2, blocks, f // blocks)))
+    one_way = torch.cat(both, dim=-1)
+    cut, cut_slope = first.cutoff[:, :1], first.cutoff[:, 1:]
+    value, slope = one_way[:, :, :, 0] * cut, one_way[:, :, :, 1] * cut + one_way[:, :, :, 0] * cut_slope
+    one_way = torch.stack([value, slope], dim=3)
+    wide = 2 * one_way.shape[-1]
+    table = torch.zeros(c, c, len(first.table), 2, -(-wide // 8) * 8, dtype=torch.float64)
+    table[..., :wide] = torch.cat([one_way, one_way.transpose(0, 1)], dim=-1)
+    return FirstLayer(table.numpy().astype(real), first.scale, np.ascontiguousarray(v.numpy(), dtype=real))
 
 
 def _layer(network: SO3krates, layer: SO3kratesLayer, spherical: bool, dtype: torch.dtype) -> tuple[Layer, float]:
@@ -139,23 +221,18 @@ def _layer(network: SO3krates, layer: SO3kratesLayer, spherical: bool, dtype: to
     f, heads, degrees = layer.n_features, layer.n_heads, layer.n_degrees
     width, wide = f // heads, f // degrees
 
-    def radial(d: Tensor) -> Tensor:
-        hidden = silu(layer.radial_hidden(network.basis(d))).view(len(d), 2, f).transpose(0, 1)
-        bias = layer.filter_bias
-        if not spherical:
-            angular = layer.spherical_hidden.bias.view(2, 1, -1)
-            bias = torch.baddbmm(bias, silu(angular), layer.spherical_out)
-        return torch.baddbmm(bias.expand(2, len(d), f), hidden, layer.radial_out).transpose(0, 1).reshape(len(d), 2 * f)
-
-    table, scale, error = hermite(radial, network.config.cutoff, SPLINE_ERROR[dtype])
+    table, scale, error = hermite(_radial(network, layer, spherical), network.config.cutoff, SPLINE_ERROR[dtype])
     sizes = degree_sizes(network.config.degrees)
     first = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     components = -(-int(first[-1]) // 8) * 8
-    degree, norm = np.zeros(components, np.int64), np.zeros(components)
-    for n, size in enumerate(sizes):
-        degree[first[n] : first[n + 1]] = n
-        norm[first[n] : first[n + 1]] = 1.0 / math.sqrt(size)
     assert components <= COMPONENTS
+    contract = torch.zeros(components, 16, dtype=torch.float64)
+    contract_back = torch.zeros(degrees, -(-components // 16) * 16, dtype=torch.float64)
+    for n, size in enumerate(sizes):
+        contract[first[n] : first[n + 1], n] = 1.0 / math.sqrt(size)
+        contract_back[n, first[n] : first[n + 1]] = 2.0 / math.sqrt(size)
+    hidden_back = torch.zeros(len(layer.spherical_hidden.bias), 16, dtype=torch.float64)
+    hidden_back[:, :degrees] = layer.spherical_hidden.weight
     exchange = torch.zeros(f + degrees, f + 16, dtype=torch.float64)
     exchange[:, : f + degrees] = layer.exchange.weight.T
     exchange_back = torch.zeros_like(exchange)
@@ -167,7 +244,10 @@ def _layer(network: SO3krates, layer: SO3kratesLayer, spherical: bool, dtype: to
         scale=scale,
         spherical=spherical,
         heads=heads,
-        spherical_hidden=rounded(layer.spherical_hidden.weight.T),
+        contract=matrix(contract),
+        contract_back=matrix(contract_back),
+        spherical_hidden=matrix(layer.spherical_hidden.weight.T),
+        spherical_hidden_back=matrix(hidden_back),
         spherical_bias=rounded(layer.spherical_hidden.bias),
         spherical_out=matrix(layer.spherical_out),
         spherical_back=matrix(layer.spherical_out.transpose(1, 2)),
@@ -188,11 +268,10 @@ def _layer(network: SO3krates, layer: SO3kratesLayer, spherical: bool, dtype: to
         exchange=matrix(exchange),
         exchange_bias=rounded(exchange_bias),
         exchange_back=matrix(exchange_back),
-        degree=degree,
-        norm=norm.astype(real),
         norms=(1.0 / np.sqrt(sizes)).astype(real),
         parity=((-1.0) ** np.array(network.config.degrees)).astype(real),
         first=first,
+        components=components,
     )
     return made, error
 

@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from heliodor.kernels.cpu.compiled import compiled
-from heliodor.kernels.cpu.harmonics import COMPONENTS, harmonics, harmonics_pullback
+from heliodor.kernels.cpu.so3lr.harmonics import COMPONENTS, harmonics, harmonics_pullback
 from heliodor.physics.tables import COULOMB
 
 

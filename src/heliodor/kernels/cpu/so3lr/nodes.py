@@ -130,7 +130,7 @@ def update(first, last, x, ev, x_sum, ev_sum, layer, kept, x_new, ev_new):  # ty
     Args:
         x, ev: [N, F], [N, M].
         x_sum, ev_sum: [T, N, F], [T, N, M] of all threads.
-        kept: a `Kept` of `heliodor.kernels.cpu.so3lr`, written for the way back.
+        kept: a `Kept` of `heliodor.kernels.cpu.so3lr.kernel`, written for the way back.
         x_new, ev_new: [N, F], [N, M], written.
     """
     n, f = x.shape
@@ -246,7 +246,7 @@ def heads(first, last, x, numbers, h, hidden, energy, charge, ratio):  # type: i
     """Energies, charges before their correction, and Hirshfeld ratios with their sign, from the last features.
 
     Args:
-        h: a `Heads` of `heliodor.kernels.cpu.so3lr_tables`.
+        h: a `Heads` of `heliodor.kernels.cpu.so3lr.tables`.
         hidden: [N, 2F + n_hirshfeld] before silu, written.
         energy, charge, ratio: [N], written.
     """

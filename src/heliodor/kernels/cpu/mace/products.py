@@ -1,4 +1,4 @@
-"""Symmetric products of atoms' vectors, channels side by side: see `heliodor.kernels.cpu.loops` for the layout."""
+"""Symmetric products of atoms' vectors, channels side by side: see `heliodor.kernels.cpu.mace.loops` for the layout."""
 
 from __future__ import annotations
 

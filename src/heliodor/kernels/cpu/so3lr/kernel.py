@@ -13,12 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from heliodor.kernels.cpu import so3krates_edges as edges
-from heliodor.kernels.cpu import so3krates_nodes as nodes
-from heliodor.kernels.cpu import so3lr_geometry as geometry
 from heliodor.kernels.cpu.lists import Listed, listed
-from heliodor.kernels.cpu.long_range import DistanceTable, distance_table, long_range
-from heliodor.kernels.cpu.so3lr_tables import Tables, tables
+from heliodor.kernels.cpu.so3lr import edges, first, geometry, nodes
+from heliodor.kernels.cpu.so3lr.long_range import DistanceTable, distance_table, long_range
+from heliodor.kernels.cpu.so3lr.tables import Tables, first_layer, tables
 from heliodor.kernels.cpu.threads import run, shares
 from heliodor.kernels.cpu.workspace import Workspace
 from heliodor.kernels.derived import Derived
@@ -26,6 +24,9 @@ from heliodor.neighbors import Neighbors
 from heliodor.potential import Terms
 from heliodor.potentials.so3lr import SO3LR
 from heliodor.system import System
+
+MOST_KINDS = 8
+"""Sets of elements (and charges) for which the first layer's splines are kept."""
 
 MOST_THREADS = 16
 """Each thread has sums of its own over all atoms: more threads take more memory than they save time."""
@@ -43,6 +44,14 @@ class Kept(NamedTuple):
     width_2: np.ndarray
 
 
+class Begun(NamedTuple):
+    """Before the first layer: features [N, F], classes [N] of atoms that share them, the first layer by classes."""
+
+    features: np.ndarray
+    classes: np.ndarray
+    by_class: first.FirstLayer | None
+
+
 class SO3LRKernel:
     """SO3LR's energies with their derivatives by positions and strain (`heliodor.kernels.derived.DerivingKernel`).
 
@@ -55,9 +64,19 @@ class SO3LRKernel:
         self._real = np.float32 if model.dtype == torch.float32 else np.float64
         self._space = Workspace()
         self._lock = threading.Lock()
-        self._lists: dict[str, tuple[Tensor, Listed]] = {}
+        self._lists: dict[str, tuple[Tensor, Listed, int, list[tuple[int, int, int]]]] = {}
         self._distance: tuple[tuple[float, ...], DistanceTable] | None = None
-        self._atoms: tuple[tuple[Any, ...], Any] | None = None
+        self._atoms: tuple[tuple[Any, ...], Begun] | None = None
+        self._first: dict[bytes, first.FirstLayer] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and other processes: without what belongs to one of them."""
+        mine = {name: value for name, value in self.__dict__.items() if name != "_lock"}
+        return mine | {"_space": Workspace(), "_lists": {}, "_atoms": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
 
     @property
     def spline_error(self) -> float:
@@ -75,12 +94,11 @@ class SO3LRKernel:
         real, take, t = self._real, self._space.take, self._tables
         config = self._model.config.network
         n, b, f, depth = system.n_atoms, system.n_structures, config.n_features, len(t.layers)
-        m, attentions = len(t.layers[0].degree), 2 * (config.n_heads + len(config.degrees))
-        near, far = self._listed("short", short, n), self._listed("long", long, n)
+        m, attentions = t.layers[0].components, -(-2 * (config.n_heads + len(config.degrees)) // 8) * 8
+        near, work = self._listed("short", short, n)
+        far, far_work = self._listed("long", long, n)
         positions = np.ascontiguousarray(system.positions.detach().double().numpy())
         numbers, batch = system.numbers.numpy(), system.batch.numpy()
-        work = shares(near.start, MOST_THREADS)
-        far_work = shares(far.start, MOST_THREADS)
         count, far_count = len(work), len(far_work)
         atoms = [part[1:] for part in work]
         shifts = near.shifts(system)
@@ -111,7 +129,8 @@ class SO3LRKernel:
             angular, d_pull, repulsion,
         )  # fmt: skip
 
-        x, ev = [self._embedded(system)], [take("ev", (n, m), real)]
+        begun = self._begun(system)
+        x, ev = [begun.features], [take("ev", (n, m), real)]
         ev[0][:] = 0.0
         kept, projections, alphas = [], [], []
         x_sum, ev_sum = take("x_sum", (count, n, f), real), take("ev_sum", (count, n, m), real)
@@ -121,6 +140,16 @@ class SO3LRKernel:
             x.append(take(f"x {k}", (n, f), real))
             ev.append(take(f"ev {k}", (n, m), real))
             kept.append(self._keep(k, n, f, m, len(config.degrees)))
+            if k == 0 and begun.by_class is not None:
+                class_sum = take("class sum", (count, n, len(begun.by_class.values), layer.heads), real)
+                run(
+                    first.attend_first, work, place, pair_i, pair_j, d, angular, begun.classes, begun.by_class, layer,
+                    class_sum, ev_sum, alphas[0],
+                )  # fmt: skip
+                sums = x_sum[:1]
+                run(first.send_first, atoms, class_sum, begun.by_class, layer.heads, sums)
+                run(nodes.update, atoms, x[k], ev[k], sums, ev_sum, layer, kept[k], x[k + 1], ev[k + 1])
+                continue
             run(nodes.project, atoms, x[k], layer, projections[k])
             run(
                 edges.attend, work, place, pair_i, pair_j, d, scaled, angular, projections[k], ev[k], layer, x_sum, ev_sum,
@@ -167,6 +196,14 @@ class SO3LRKernel:
         for k in reversed(range(depth)):
             layer = t.layers[k]
             run(nodes.update_back, atoms, layer, kept[k], pull, ev_pull, ev_back[: 0 if k == depth - 1 else count])
+            if k == 0 and begun.by_class is not None:
+                class_pull = take("class pull", (n, len(begun.by_class.values), layer.heads), real)
+                run(first.send_first_back, atoms, pull, begun.by_class, layer.heads, class_pull)
+                run(
+                    first.attend_first_back, work, place, pair_i, pair_j, d, angular, begun.classes, begun.by_class, layer,
+                    alphas[0], class_pull, ev_pull, d_pull, angular_pull,
+                )  # fmt: skip
+                continue
             run(
                 edges.attend_back, work, place, pair_i, pair_j, d, scaled, angular, projections[k], ev[k], layer, alphas[k],
                 pull, ev_pull, proj_pull, ev_back, d_pull, scaled_pull, angular_pull,
@@ -193,22 +230,43 @@ class SO3LRKernel:
             }
         )
 
-    def _listed(self, name: str, neighbors: Neighbors, n: int) -> Listed:
-        known = self._lists.get(name)
+    def _listed(self, name: str, neighbors: Neighbors, n: int) -> tuple[Listed, list[tuple[int, int, int]]]:
+        """A list as loops read it, and each thread's share of it; kept as long as the list is."""
+        known, threads = self._lists.get(name), torch.get_num_threads()
         if known is None or known[0] is not neighbors.i or len(known[1].start) != n + 1:
-            known = self._lists[name] = (neighbors.i, listed(neighbors, n))
-        return known[1]
+            known = (neighbors.i, listed(neighbors, n), 0, [])
+        if known[2] != threads:
+            known = (known[0], known[1], threads, shares(known[1].start, MOST_THREADS))
+        self._lists[name] = known
+        return known[1], known[3]
 
-    def _embedded(self, system: System) -> np.ndarray:
-        """Features before the first layer; they depend on nothing that moves."""
+    def _begun(self, system: System) -> Begun:
+        """Features before the first layer, and what follows for it; they depend on nothing that moves."""
         what = (system.numbers, system.charge, system.spin, system.batch)
         if self._atoms is None or not _same(self._atoms[0], what):
-            dtype = self._model.dtype
-            x = self._model.network.embed(
-                system.numbers, system.charge.to(dtype), system.spin.to(dtype), system.batch
+            model = self._model
+            x = model.network.embed(
+                system.numbers, system.charge.to(model.dtype), system.spin.to(model.dtype), system.batch
             ).contiguous()
-            self._atoms = (_marked(what), x.detach().numpy())
+            # atoms of one element in structures of no charge and spin are one class, others one in each structure
+            marked = ((system.charge != 0) | (system.spin != 0))[system.batch]
+            key = torch.where(marked, (system.batch + 1) * 256 + system.numbers, system.numbers)
+            kinds, classes = torch.unique(key, return_inverse=True)
+            by_class = None
+            if len(kinds) <= first.MOST_CLASSES:
+                member = torch.zeros(len(kinds), dtype=torch.long).scatter(0, classes, torch.arange(len(key)))
+                by_class = self._first_layer(x[member])
+            self._atoms = (_marked(what), Begun(x.numpy(), classes.numpy(), by_class))
         return self._atoms[1]
+
+    def _first_layer(self, x: Tensor) -> first.FirstLayer:
+        """Kept for the last few kinds of structures: a data set has few."""
+        key = x.numpy().tobytes()
+        if key not in self._first:
+            while len(self._first) >= MOST_KINDS:
+                del self._first[next(iter(self._first))]
+            self._first[key] = first_layer(self._tables.first, x, self._real)
+        return self._first[key]
 
     def _distances(self, long: Neighbors) -> tuple[DistanceTable, np.ndarray]:
         cutoffs = long.cutoff.double().numpy()

@@ -22,7 +22,7 @@ SPLINE_ERROR = {torch.float32: 3e-7, torch.float64: 1e-10}
 
 @dataclass(frozen=True)
 class Convolution:
-    """One layer's convolution: see `heliodor.kernels.cpu.loops.convolve` for the arrays.
+    """One layer's convolution: see `heliodor.kernels.cpu.mace.loops.convolve` for the arrays.
 
     Attributes:
         blocks: for each path, its first and last component and the degree it leads to.
@@ -40,7 +40,7 @@ class Convolution:
 
 @dataclass(frozen=True)
 class Products:
-    """Symmetric products to several degrees at once: see `heliodor.kernels.cpu.products.multiply`."""
+    """Symmetric products to several degrees at once: see `heliodor.kernels.cpu.mace.products.multiply`."""
 
     pairs: np.ndarray
     terms: np.ndarray

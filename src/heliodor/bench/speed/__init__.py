@@ -1,0 +1,1 @@
+"""How fast models are on this machine: steps of dynamics at growing sizes, beside what the hardware allows."""

@@ -1,0 +1,1 @@
+"""MACE on GPUs."""

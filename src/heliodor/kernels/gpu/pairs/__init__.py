@@ -1,0 +1,1 @@
+"""Pair terms on GPUs: long range, repulsion, D4."""

@@ -1,0 +1,1 @@
+"""SO3LR on GPUs."""

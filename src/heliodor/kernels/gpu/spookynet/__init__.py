@@ -1,0 +1,1 @@
+"""SpookyNet on GPUs."""
