@@ -22,7 +22,7 @@ def exponential(x: Any) -> Any:  # pragma: no cover - compiled
     raise NotImplementedError
 
 
-@overload(exponential, inline="always")  # type: ignore[misc]
+@overload(exponential, inline="always")
 def _exponential(x):  # type: ignore[no-untyped-def]
     if x != types.float32:
         return lambda x: math.exp(x)

@@ -28,9 +28,9 @@ class Vector(types.Type):  # type: ignore[misc]
 
 
 @register_model(Vector)
-class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+class _VectorModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, _llvm(kind.scalar))
+        super().__init__(manager, kind, _llvm(kind.scalar))  # type: ignore[no-untyped-call]
 
 
 def _llvm(scalar: Any) -> ir.VectorType:

@@ -73,7 +73,7 @@ def matrix_of(neighbors: Neighbors, n_atoms: int, capacity: int | None = None) -
         InputError: rows longer than the capacity; structures with different cutoffs.
     """
     edges = neighbors.full()
-    if len(edges.cutoff.unique()) > 1:
+    if bool((edges.cutoff != edges.cutoff[:1]).any()):
         raise InputError("structures with different cutoffs cannot share a neighbour matrix")
     packed = pack_shift(edges.shift)
     order = torch.argsort(packed, stable=True)

@@ -18,7 +18,9 @@ TILE = 4 * ROWS
 
 
 @compiled
-def filters(p, count, pair_i, pair_j, d, ev, layer, between, square, inv, hidden, active, w):  # type: ignore[no-untyped-def]
+def filters(  # type: ignore[no-untyped-def]
+    p, count, pair_i, pair_j, d, ev, layer, between, square, inv, hidden, active, w,
+):  # fmt: skip
     """Both filters of so many pairs from p on into w [TILE, 2F]; their hidden units before silu stay in hidden.
 
     Args:
@@ -52,7 +54,9 @@ def filters(p, count, pair_i, pair_j, d, ev, layer, between, square, inv, hidden
 
 
 @compiled
-def attend(thread, first, last, start, pair_i, pair_j, d, scaled, harmonics, proj, ev, layer, x_sum, ev_sum, alpha):  # type: ignore[no-untyped-def]
+def attend(  # type: ignore[no-untyped-def]
+    thread, first, last, start, pair_i, pair_j, d, scaled, harmonics, proj, ev, layer, x_sum, ev_sum, alpha,
+):  # fmt: skip
     """What the atoms send to one another, pairs of receivers first..last, added up for this thread.
 
     Args:
@@ -117,10 +121,10 @@ def attend(thread, first, last, start, pair_i, pair_j, d, scaled, harmonics, pro
 
 
 @compiled
-def attend_back(
+def attend_back(  # type: ignore[no-untyped-def]
     thread, first, last, start, pair_i, pair_j, d, scaled, harmonics, proj, ev, layer, alpha,
     x_pull, ev_pull, proj_pull, ev_back, d_pull, scaled_pull, harmonics_pull,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """Derivatives by what `attend` took, from those by its sums, x_pull [N, F] and ev_pull [N, M].
 
     Args:

@@ -1,4 +1,4 @@
-"""The first layer of SO3krates, compiled: what atoms send one another there depends on their classes and distance alone.
+"""The first layer of SO3krates, compiled: attention there depends on the atoms' classes and their distance alone.
 
 Before the first layer all atoms of one element (and charge and spin of the structure) have the same features and no
 ev, so that the attention between two of them is a function of their distance: splines for each pair of classes take
@@ -22,8 +22,8 @@ class FirstLayer(NamedTuple):
     """Attention by classes.
 
     Attributes:
-        table: [C, C, knots, 2, W] attention to j and to i by heads and degrees, values and slopes per knot distance; W is
-            2 (H + L), filled up to a multiple of 8.
+        table: [C, C, knots, 2, W] attention to j and to i by heads and degrees, values and slopes per knot distance; W
+            is 2 (H + L), filled up to a multiple of 8.
         scale: knots per Å.
         values: [C, F] what each class sends.
     """
@@ -34,9 +34,9 @@ class FirstLayer(NamedTuple):
 
 
 @compiled
-def attend_first(
+def attend_first(  # type: ignore[no-untyped-def]
     thread, first, last, start, pair_i, pair_j, d, harmonics, classes, by_class, layer, class_sum, ev_sum, alpha
-):  # type: ignore[no-untyped-def]
+):  # fmt: skip
     """As `attend` of `heliodor.kernels.cpu.so3lr.edges`, with sums of attention by class in place of features.
 
     Args:
@@ -116,10 +116,10 @@ def send_first_back(first, last, x_pull, by_class, heads, class_pull):  # type: 
 
 
 @compiled
-def attend_first_back(
+def attend_first_back(  # type: ignore[no-untyped-def]
     thread, first, last, start, pair_i, pair_j, d, harmonics, classes, by_class, layer, alpha, class_pull, ev_pull,
     d_pull, harmonics_pull,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """Derivatives by distances and harmonics, added to d_pull [P] and harmonics_pull [P, M]; nothing else moves."""
     heads, degrees = layer.heads, layer.norms.shape[0]
     m_count = ev_pull.shape[1]

@@ -15,7 +15,9 @@ from heliodor.physics.tables import COULOMB
 
 
 @compiled
-def count_edges(first, last, start, other, code, positions, shifts, batch, cutoff, count):  # type: ignore[no-untyped-def]
+def count_edges(  # type: ignore[no-untyped-def]
+    first, last, start, other, code, positions, shifts, batch, cutoff, count,
+):  # fmt: skip
     """Pairs of each of the atoms first..last within the cutoff, into count [N]."""
     limit = cutoff * cutoff
     for i in range(first, last):
@@ -44,10 +46,10 @@ def switch(x):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def find_edges(
+def find_edges(  # type: ignore[no-untyped-def]
     thread, first, last, start, other, code, positions, shifts, batch, numbers, cutoff, average, repulsion, place,
     pair_i, pair_j, unit, d, scaled, slope, angular, d_pull, energies,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """Edges of receivers first..last.
 
     Args:
@@ -107,7 +109,7 @@ def find_edges(
 
 
 @compiled
-def pull_edges(
+def pull_edges(  # type: ignore[no-untyped-def]
     thread,
     first,
     last,
@@ -123,7 +125,7 @@ def pull_edges(
     angular_pull,
     gradient,
     strain,
-):  # type: ignore[no-untyped-def]
+):  # fmt: skip
     """Derivatives by positions from those by distance, cutoff function and harmonics of the edges of first..last.
 
     Args:

@@ -143,8 +143,8 @@ class SO3LRKernel:
             if k == 0 and begun.by_class is not None:
                 class_sum = take("class sum", (count, n, len(begun.by_class.values), layer.heads), real)
                 run(
-                    first.attend_first, work, place, pair_i, pair_j, d, angular, begun.classes, begun.by_class, layer,
-                    class_sum, ev_sum, alphas[0],
+                    first.attend_first, work, place, pair_i, pair_j, d, angular, begun.classes, begun.by_class,
+                    layer, class_sum, ev_sum, alphas[0],
                 )  # fmt: skip
                 sums = x_sum[:1]
                 run(first.send_first, atoms, class_sum, begun.by_class, layer.heads, sums)
@@ -152,8 +152,8 @@ class SO3LRKernel:
                 continue
             run(nodes.project, atoms, x[k], layer, projections[k])
             run(
-                edges.attend, work, place, pair_i, pair_j, d, scaled, angular, projections[k], ev[k], layer, x_sum, ev_sum,
-                alphas[k],
+                edges.attend, work, place, pair_i, pair_j, d, scaled, angular, projections[k], ev[k], layer, x_sum,
+                ev_sum, alphas[k],
             )  # fmt: skip
             run(nodes.update, atoms, x[k], ev[k], x_sum, ev_sum, layer, kept[k], x[k + 1], ev[k + 1])
         hidden = take("hidden", (n, len(t.heads.hidden_bias)), real)
@@ -167,8 +167,8 @@ class SO3LRKernel:
         far_strain = np.empty((far_count, b if strain else 0, 3, 3))
         table, kind = self._distances(long)
         run(
-            long_range, far_work, far.start, far.other, far.code, positions, far.shifts(system), batch, numbers, charges,
-            ratios, t.pairs, table, kind, far_energies, far_gradient, charge_pulls, ratio_pulls, far_strain,
+            long_range, far_work, far.start, far.other, far.code, positions, far.shifts(system), batch, numbers,
+            charges, ratios, t.pairs, table, kind, far_energies, far_gradient, charge_pulls, ratio_pulls, far_strain,
         )  # fmt: skip
         terms = Terms(
             energies={
@@ -200,13 +200,13 @@ class SO3LRKernel:
                 class_pull = take("class pull", (n, len(begun.by_class.values), layer.heads), real)
                 run(first.send_first_back, atoms, pull, begun.by_class, layer.heads, class_pull)
                 run(
-                    first.attend_first_back, work, place, pair_i, pair_j, d, angular, begun.classes, begun.by_class, layer,
-                    alphas[0], class_pull, ev_pull, d_pull, angular_pull,
+                    first.attend_first_back, work, place, pair_i, pair_j, d, angular, begun.classes, begun.by_class,
+                    layer, alphas[0], class_pull, ev_pull, d_pull, angular_pull,
                 )  # fmt: skip
                 continue
             run(
-                edges.attend_back, work, place, pair_i, pair_j, d, scaled, angular, projections[k], ev[k], layer, alphas[k],
-                pull, ev_pull, proj_pull, ev_back, d_pull, scaled_pull, angular_pull,
+                edges.attend_back, work, place, pair_i, pair_j, d, scaled, angular, projections[k], ev[k], layer,
+                alphas[k], pull, ev_pull, proj_pull, ev_back, d_pull, scaled_pull, angular_pull,
             )  # fmt: skip
             if k:
                 run(nodes.project_back, atoms, proj_pull, layer, pull)
@@ -214,8 +214,8 @@ class SO3LRKernel:
         near_gradient[:] = 0.0
         near_strain = np.zeros((count, b if strain else 0, 3, 3))
         run(
-            geometry.pull_edges, work, place, pair_i, pair_j, batch, unit, d, slope, d_pull, scaled_pull, angular_pull,
-            near_gradient, near_strain,
+            geometry.pull_edges, work, place, pair_i, pair_j, batch, unit, d, slope, d_pull, scaled_pull,
+            angular_pull, near_gradient, near_strain,
         )  # fmt: skip
         total = torch.from_numpy(near_gradient.sum(0) + far_gradient.sum(0))
         strains = torch.from_numpy(near_strain.sum(0) + far_strain.sum(0)) if strain else None

@@ -35,7 +35,7 @@ _B0, _B1, _B2, _B3 = _GAMMA_FIT
 
 
 class PairConstants(NamedTuple):
-    """Of elements: α⁰ (Bohr³) [Z], and 2 c_i c_j a_i a_j / (a_i² c_j + a_j² c_i) [Z, Z], so that C6 = h_i h_j times it."""
+    """Of elements: α⁰ (Bohr³) [Z], 2 c_i c_j a_i a_j / (a_i² c_j + a_j² c_i) [Z, Z], so that C6 = h_i h_j times it."""
 
     alpha: np.ndarray
     c6: np.ndarray
@@ -98,7 +98,7 @@ def seventh_root(x: Any) -> Any:  # pragma: no cover - compiled
     raise NotImplementedError
 
 
-@overload(seventh_root, inline="always")  # type: ignore[misc]
+@overload(seventh_root, inline="always")
 def _seventh_root(x):  # type: ignore[no-untyped-def]
     if x != types.float32:
         return lambda x: (x ** (1.0 / 7.0), 1.0 / x)
@@ -157,8 +157,9 @@ def interact(n, qi, hi, ai, radius2, pair):  # type: ignore[no-untyped-def]
     """Energies and derivatives of n pairs of one atom with charge qi, ratio hi and free polarizability ai.
 
     Args:
-        pair: [15, n]. In: of the other atoms charge, ratio, free polarizability, C6 constant; r², d, V, V', w, w'. Out: half the energies of
-            electrostatics and dispersion; derivatives by distance, over the distance; by hi; by the other's h.
+        pair: [15, n]. In: of the other atoms charge, ratio, free polarizability, C6 constant; r², d, V, V', w, w'. Out:
+            half the energies of electrostatics and dispersion; derivatives by distance, over the distance; by hi; by
+            the other's h.
     """
     q, h, a, c6, r2 = pair[0], pair[1], pair[2], pair[3], pair[4]
     d, v, slope, w, w_slope = pair[5], pair[6], pair[7], pair[8], pair[9]
@@ -199,10 +200,10 @@ def interact(n, qi, hi, ai, radius2, pair):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def long_range(
+def long_range(  # type: ignore[no-untyped-def]
     thread, first, last, start, other, code, positions, shifts, batch, numbers, charges, ratios, constants, table, kind,
     energies, gradient, charge_pull, ratio_pull, strain,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """Pairs of receivers first..last, added up for this thread.
 
     Args:

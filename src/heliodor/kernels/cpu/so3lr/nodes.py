@@ -133,7 +133,7 @@ def update(first, last, x, ev, x_sum, ev_sum, layer, kept, x_new, ev_new):  # ty
         kept: a `Kept` of `heliodor.kernels.cpu.so3lr.kernel`, written for the way back.
         x_new, ev_new: [N, F], [N, M], written.
     """
-    n, f = x.shape
+    f = x.shape[1]
     m_count = ev.shape[1]
     degrees = layer.norms.shape[0]
     wide = layer.exchange_bias.shape[0]
@@ -195,7 +195,7 @@ def update_back(first, last, layer, kept, pull, ev_pull, ev_back):  # type: igno
         ev_pull: [N, M], changed in place.
         ev_back: [T, N, M] of the layer above, added to ev_pull first; T may be 0.
     """
-    n, f = pull.shape
+    f = pull.shape[1]
     m_count = ev_pull.shape[1]
     degrees = layer.norms.shape[0]
     wide = layer.exchange_bias.shape[0]
@@ -277,7 +277,9 @@ def heads(first, last, x, numbers, h, hidden, energy, charge, ratio):  # type: i
 
 
 @compiled
-def heads_back(first, last, numbers, h, hidden, energy_pull, charge_pull, ratio_pull, pull):  # type: ignore[no-untyped-def]
+def heads_back(  # type: ignore[no-untyped-def]
+    first, last, numbers, h, hidden, energy_pull, charge_pull, ratio_pull, pull,
+):  # fmt: skip
     """Derivatives by the last features into pull [N, F], from those by what `heads` gave."""
     f = pull.shape[1]
     wide = h.hidden_bias.shape[0]

@@ -35,8 +35,8 @@ class Layer(NamedTuple):
     Attributes:
         table, scale: radial part of both filters [knots, 2, 2F], with all that is constant; knots per Å.
         spherical: whether there is a part that depends on ev (not so in the first layer).
-        contract: [M, 16] from squares of components to invariants of L degrees; contract_back [L, M up to 16's multiple],
-            twice its transpose.
+        contract: [M, 16] from squares of components to invariants of L degrees; contract_back [L, M up to 16's
+            multiple], twice its transpose.
         spherical_hidden, spherical_bias, spherical_out: [L, 2S], [2S], [2, S, F]; *_back transposed, to 16 columns.
         project_x, project_ev: [H, 3, F/H, F/H], [L, 2, F/L, F/L]; *_back transposed.
         norm_1, norm_1_bias, norm_2, norm_2_bias: [F].
@@ -113,8 +113,8 @@ class Repulsion(NamedTuple):
 
 
 class FirstExact(NamedTuple):
-    """Of the first layer, float64: radial filters at knots [knots, 2, 2F], the cutoff function over the average number of
-    neighbours and its slope there [knots, 2], slopes per knot distance; projections to q, k, v and to q, k [F, 5F].
+    """Of the first layer, float64, at knots: radial filters [knots, 2, 2F], the cutoff function over the average number
+    of neighbours [knots, 2], values and slopes per knot distance; projections to q, k, v and to q, k [F, 5F].
     """
 
     table: Tensor
@@ -159,7 +159,7 @@ def _radial(network: SO3krates, layer: SO3kratesLayer, spherical: bool) -> Calla
 
     def radial(d: Tensor) -> Tensor:
         hidden = silu(layer.radial_hidden(network.basis(d))).view(len(d), 2, f).transpose(0, 1)
-        bias = layer.filter_bias
+        bias: Tensor = layer.filter_bias
         if not spherical:
             angular = layer.spherical_hidden.bias.view(2, 1, -1)
             bias = torch.baddbmm(bias, silu(angular), layer.spherical_out)
@@ -191,7 +191,7 @@ def _first(network: SO3krates, layer: SO3kratesLayer, dtype: torch.dtype) -> Fir
 def first_layer(first: FirstExact, x: Float[Tensor, "C F"], real: type) -> FirstLayer:
     """Attention between classes of atoms with these features before the first layer."""
     f, c = x.shape[1], len(x)
-    q, k, v, q_ev, k_ev = (x.double() @ first.project).split(f, dim=1)
+    q, k, v, q_ev, k_ev = torch.split(x.double() @ first.project, f, dim=1)
     both = []
     for queries, keys, filters, blocks in (
         (q, k, first.table[:, :, :f], first.heads),

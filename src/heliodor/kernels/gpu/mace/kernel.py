@@ -1,7 +1,7 @@
 """MACE on GPUs: energies and their gradient by hand without a graph, the same bits every time.
 
-The arithmetic is that of `heliodor.kernels.cpu.mace.kernel`, from the same tables. One program does one atom, or a tile of
-atoms of one element, and writes to it alone; what its neighbours need of it they gather.
+The arithmetic is that of `heliodor.kernels.cpu.mace.kernel`, from the same tables. One program does one atom, or a tile
+of atoms of one element, and writes to it alone; what its neighbours need of it they gather.
 """
 
 from __future__ import annotations

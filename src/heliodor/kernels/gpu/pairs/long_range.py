@@ -1,5 +1,7 @@
 """SO3LR's electrostatics and dispersion of all pairs in one pass, with all derivatives."""
 
+# mypy: disable-error-code="no-untyped-def"
+
 from __future__ import annotations
 
 import math

@@ -1,5 +1,7 @@
 """SpookyNet's electrostatics of all pairs in one pass, with all derivatives."""
 
+# mypy: disable-error-code="no-untyped-def"
+
 from __future__ import annotations
 
 from dataclasses import dataclass

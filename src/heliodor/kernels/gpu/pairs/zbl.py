@@ -1,5 +1,7 @@
 """Screened nuclear repulsion within the network's cutoff, with its derivatives."""
 
+# mypy: disable-error-code="no-untyped-def"
+
 from __future__ import annotations
 
 from dataclasses import dataclass
