@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from dataclasses import replace
 
 import ase
@@ -346,3 +347,33 @@ def _plain_sum(a):
 
 
 _seventh, _shift, _sum = _compiled(_plain_seventh), _compiled(_plain_shift), _compiled(_plain_sum)
+
+
+def test_a_failing_thread_stops_the_others():
+    before = torch.get_num_threads()
+
+    def work(group):
+        group.meet()
+        if group.thread == 1:
+            raise ValueError("this one")
+        group.meet()
+
+    try:
+        torch.set_num_threads(3)
+        with pytest.raises(ValueError, match="this one"):
+            threads.together(work, 3)
+        met = []
+        threads.together(lambda group: (group.meet(), met.append(group.thread), group.meet()), 3)
+        assert sorted(met) == [0, 1, 2]
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_copies_and_other_processes():
+    model = make()
+    choose_kernels(model, CPU, "numba")
+    system = System.from_atoms(molecule("H2O"))
+    forces = evaluate_system(model, system).forces
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert other.kernels == "numba"
+        assert torch.equal(evaluate_system(other, system).forces, forces)

@@ -96,9 +96,9 @@ def accumulate(a, a0, b, b0, count):  # type: ignore[no-untyped-def]
 
 
 def packed(matrix: np.ndarray) -> np.ndarray:
-    """[..., K, N] as `multiply` reads it: [..., N/16, K, 16]."""
+    """[..., K, N] as `multiply` reads it: [..., N/16, K, 16], flat."""
     *rest, k, n = matrix.shape
-    return np.ascontiguousarray(np.moveaxis(matrix.reshape(*rest, k, n // 16, 16), -2, -3))
+    return np.moveaxis(matrix.reshape(*rest, k, n // 16, 16), -2, -3).reshape(-1)
 
 
 @compiled

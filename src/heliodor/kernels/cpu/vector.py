@@ -19,7 +19,7 @@ WIDTH = 8
 _FAST = ("reassoc", "contract", "nsz")
 
 
-class Vector(types.Type):  # type: ignore[misc]
+class Vector(types.Type):
     """Numba's type of eight float32 or float64."""
 
     def __init__(self, scalar: Any) -> None:

@@ -24,7 +24,7 @@ def filters(  # type: ignore[no-untyped-def]
     """Both filters of so many pairs from p on into w [TILE, 2F]; their hidden units before silu stay in hidden.
 
     Args:
-        layer: a `Layer` of `heliodor.kernels.cpu.so3lr.tables`.
+        layer: `EdgesOfLayer` of `heliodor.kernels.cpu.so3lr.tables`.
         between: [TILE, M], flat: differences of the atoms' ev, written; square likewise, scratch.
         inv: [TILE, 16], flat: their invariants, scratch.
         hidden, active: [TILE, 2S], flat; before and after silu.

@@ -6,6 +6,7 @@ Each function takes the atoms first..last in tiles that stay in the cache, and w
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,18 @@ from heliodor.kernels.cpu.functions import ROWS, accumulate, copy, multiply, sil
 from heliodor.kernels.cpu.vector import add, fma, load, mul, splat, store, total
 
 TILE = 4 * ROWS
+
+
+class Kept(NamedTuple):
+    """What `update` keeps of N atoms for the way back."""
+
+    hat_1: np.ndarray
+    width_1: np.ndarray
+    inner: np.ndarray
+    middle: np.ndarray
+    gain: np.ndarray
+    hat_2: np.ndarray
+    width_2: np.ndarray
 
 
 @compiled
@@ -130,7 +143,7 @@ def update(first, last, x, ev, x_sum, ev_sum, layer, kept, x_new, ev_new):  # ty
     Args:
         x, ev: [N, F], [N, M].
         x_sum, ev_sum: [T, N, F], [T, N, M] of all threads.
-        kept: a `Kept` of `heliodor.kernels.cpu.so3lr.kernel`, written for the way back.
+        kept: a `Kept`, written for the way back.
         x_new, ev_new: [N, F], [N, M], written.
     """
     f = x.shape[1]

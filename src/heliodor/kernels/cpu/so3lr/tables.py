@@ -27,8 +27,8 @@ SPLINE_ERROR = {torch.float32: 2e-7, torch.float64: 1e-11}
 """Largest error of a radial filter, as a fraction of the largest value of them all."""
 
 
-class Layer(NamedTuple):
-    """A layer: F features, H heads, L degrees with M components (a multiple of 8, the rest zeros), S = F/4.
+class EdgesOfLayer(NamedTuple):
+    """F features, H heads, L degrees with M components (a multiple of 8, the rest zeros), S = F/4.
 
     Matrices are `packed`; their shapes are given as they were before.
 
@@ -38,13 +38,8 @@ class Layer(NamedTuple):
         contract: [M, 16] from squares of components to invariants of L degrees; contract_back [L, M up to 16's
             multiple], twice its transpose.
         spherical_hidden, spherical_bias, spherical_out: [L, 2S], [2S], [2, S, F]; *_back transposed, to 16 columns.
-        project_x, project_ev: [H, 3, F/H, F/H], [L, 2, F/L, F/L]; *_back transposed.
-        norm_1, norm_1_bias, norm_2, norm_2_bias: [F].
-        update_hidden, update_out: [F, F] with biases; *_back transposed.
-        exchange: [F + L, F + 16], its bias [F + 16]; exchange_back [F + L, F + 16].
         norms, parity: [L], 1/√(2l+1) and (-1)^l.
         first: [L + 1], first component of each degree.
-        components: M.
     """
 
     table: np.ndarray
@@ -58,6 +53,24 @@ class Layer(NamedTuple):
     spherical_bias: np.ndarray
     spherical_out: np.ndarray
     spherical_back: np.ndarray
+    norms: np.ndarray
+    parity: np.ndarray
+    first: np.ndarray
+
+
+class NodesOfLayer(NamedTuple):
+    """As `EdgesOfLayer`.
+
+    Attributes:
+        project_x, project_ev: [H, 3, F/H, F/H], [L, 2, F/L, F/L]; *_back transposed.
+        norm_1, norm_1_bias, norm_2, norm_2_bias: [F].
+        update_hidden, update_out: [F, F] with biases; *_back transposed.
+        exchange: [F + L, F + 16], its bias [F + 16]; exchange_back [F + L, F + 16].
+    """
+
+    heads: int
+    norms: np.ndarray
+    first: np.ndarray
     project_x: np.ndarray
     project_x_back: np.ndarray
     project_ev: np.ndarray
@@ -75,9 +88,13 @@ class Layer(NamedTuple):
     exchange: np.ndarray
     exchange_bias: np.ndarray
     exchange_back: np.ndarray
-    norms: np.ndarray
-    parity: np.ndarray
-    first: np.ndarray
+
+
+class Layer(NamedTuple):
+    """A layer, and its M."""
+
+    edges: EdgesOfLayer
+    nodes: NodesOfLayer
     components: int
 
 
@@ -239,7 +256,8 @@ def _layer(network: SO3krates, layer: SO3kratesLayer, spherical: bool, dtype: to
     exchange_back[:, : f + degrees] = layer.exchange.weight
     exchange_bias = torch.zeros(f + 16, dtype=torch.float64)
     exchange_bias[: f + degrees] = layer.exchange.bias
-    made = Layer(
+    norms = (1.0 / np.sqrt(sizes)).astype(real)
+    edges = EdgesOfLayer(
         table=rounded(table),
         scale=scale,
         spherical=spherical,
@@ -251,6 +269,14 @@ def _layer(network: SO3krates, layer: SO3kratesLayer, spherical: bool, dtype: to
         spherical_bias=rounded(layer.spherical_hidden.bias),
         spherical_out=matrix(layer.spherical_out),
         spherical_back=matrix(layer.spherical_out.transpose(1, 2)),
+        norms=norms,
+        parity=((-1.0) ** np.array(network.config.degrees)).astype(real),
+        first=first,
+    )
+    nodes = NodesOfLayer(
+        heads=heads,
+        norms=norms,
+        first=first,
         project_x=matrix(layer.project_x.view(heads, width, 3, width).transpose(1, 2)),
         project_x_back=matrix(layer.project_x.view(heads, width, 3, width).permute(0, 2, 3, 1)),
         project_ev=matrix(layer.project_ev.view(degrees, wide, 2, wide).transpose(1, 2)),
@@ -268,12 +294,8 @@ def _layer(network: SO3krates, layer: SO3kratesLayer, spherical: bool, dtype: to
         exchange=matrix(exchange),
         exchange_bias=rounded(exchange_bias),
         exchange_back=matrix(exchange_back),
-        norms=(1.0 / np.sqrt(sizes)).astype(real),
-        parity=((-1.0) ** np.array(network.config.degrees)).astype(real),
-        first=first,
-        components=components,
     )
-    return made, error
+    return Layer(edges, nodes, components), error
 
 
 def _heads(model: SO3LR, real: type) -> Heads:
