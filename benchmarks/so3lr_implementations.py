@@ -26,6 +26,7 @@ from ase.neighborlist import neighbor_list
 
 RATTLE = 0.01  # Å, length of every atom's displacement
 REUSED, REBUILT, KERNEL = "ASE, list reused", "ASE, list rebuilt", "kernel, list given"
+STEP = "dynamics, list kept"
 REFERENCE = "float64 reference"
 PLAIN, OWN = "heliodor", "heliodor numba"  # plain PyTorch; the compiled kernel
 NOT_INSTALLED = 3  # exit status of a worker whose package is missing
@@ -103,7 +104,24 @@ def calculators(kernels: str) -> dict[str, Maker]:
     def rebuilt(atoms: ase.Atoms, cutoff: float) -> Step:
         return calculator(atoms, cutoff, skin=0.0)
 
-    return {REUSED: calculator, REBUILT: rebuilt}
+    def step(atoms: ase.Atoms, cutoff: float) -> Step:
+        """The force call of heliodor's own dynamics: is the list still good, then energies and forces."""
+        import torch
+        from heliodor.dynamics.state import SKIN, evaluate_moved
+        from heliodor.system import System
+
+        potential = heliodor.load("so3lr", device="cpu", dtype="float32", long_range_cutoff=cutoff, kernels=kernels)
+        system = System.from_atoms(atoms)
+        kept = [potential.neighbors(system, SKIN)]
+
+        def forces(positions: np.ndarray) -> np.ndarray:
+            moved = system.replace(positions=torch.from_numpy(np.ascontiguousarray(positions)))
+            prediction, kept[0] = evaluate_moved(potential, moved, kept[0])
+            return prediction.forces.numpy()
+
+        return forces
+
+    return {STEP: step, REUSED: calculator, REBUILT: rebuilt}
 
 
 def so3krates_torch_modes() -> dict[str, Maker]:
@@ -167,7 +185,7 @@ IMPORTED = {
 }
 """What each needs in memory before any model is read."""
 
-LEANEST = {PLAIN: REUSED, OWN: REUSED, "so3krates-torch": REBUILT, "jax": KERNEL}
+LEANEST = {PLAIN: STEP, OWN: STEP, "so3krates-torch": REBUILT, "jax": KERNEL}
 """The mode of each that its memory is measured in."""
 
 

@@ -66,7 +66,10 @@ def _let_others(typingctx):  # type: ignore[no-untyped-def]
     def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         if sys.platform != "win32":
             kind = ir.FunctionType(ir.IntType(32), [])
-            builder.call(cgutils.get_or_insert_function(builder.module, kind, "sched_yield"), [])
+            function = cgutils.get_or_insert_function(  # type: ignore[no-untyped-call]
+                builder.module, kind, "sched_yield"
+            )
+            builder.call(function, [])
         return context.get_dummy_value()
 
     return types.void(), code
