@@ -15,6 +15,7 @@ import ase
 import torch
 
 from heliodor.api import choose_device, load
+from heliodor.dynamics.captured import captures_on
 from heliodor.dynamics.captured.run import CapturedRun
 from heliodor.dynamics.describe import described
 from heliodor.dynamics.ensemble import couplings, rotates, stepper, words
@@ -290,7 +291,7 @@ def _go(
 
 def _captured(job: Job, state: MDState) -> CapturedRun | None:
     """Steps by launches of many, on a GPU with kernels for it."""
-    if state.system.device.type != "cuda":
+    if not captures_on(state.system.device.type):
         return None
     from heliodor.dynamics.captured.choose import captured_run
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from heliodor.dynamics.captured import captures_on
 from heliodor.dynamics.captured.lists import DeviceLists
 from heliodor.dynamics.captured.motion import Motion
 from heliodor.dynamics.captured.run import CapturedRun
@@ -40,7 +41,7 @@ def obstacle(settings: Settings, potential: Potential, state: MDState) -> str | 
 
 def captured_run(settings: Settings, potential: Potential, state: MDState, ramp: Ramp) -> CapturedRun | None:
     """The captured steps of a run on a CUDA device, or None where `obstacle` has something against it."""
-    if state.system.device.type != "cuda" or obstacle(settings, potential, state) is not None:
+    if not captures_on(state.system.device.type) or obstacle(settings, potential, state) is not None:
         return None
     thermostat, barostat = couplings(settings)
     motion = Motion(

@@ -8,8 +8,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from heliodor.kernels.gpu.jit import jit
-from heliodor.kernels.gpu.so3lr.filters import matrix, sigmoid, silu_slope
-from heliodor.kernels.gpu.so3lr.nodes import tile, vector, write
+from heliodor.kernels.gpu.so3lr.filters import sigmoid, silu_slope
+from heliodor.kernels.gpu.so3lr.nodes import product, vector, write
 
 
 @jit
@@ -40,16 +40,18 @@ def read_out(  # type: ignore[no-untyped-def]
     [Z, RATIO]: the last layer of the ratio's network, contracted with the element's own weights."""
     rows = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     there = rows < n_atoms
-    atoms = tile(x, rows, there, F)
     number = tl.load(numbers + rows, mask=there, other=0).to(tl.int64)
     constant = of_element + 4 * number
-    z = tl.dot(atoms, matrix(energy_inner, F, HIDDEN), input_precision=PRECISION) + vector(energy_bias, HIDDEN)
+    z = tl.zeros((BLOCK, HIDDEN), tl.float32) + vector(energy_bias, HIDDEN)
+    z = product(z, x, rows, there, energy_inner, F, HIDDEN, False, PRECISION)
     e = tl.sum(z * sigmoid(z) * vector(energy_outer, HIDDEN), axis=1)
     tl.store(energy + rows, tl.load(constant) * e + tl.load(constant + 1), mask=there)
-    z = tl.dot(atoms, matrix(charge_inner, F, HIDDEN), input_precision=PRECISION) + vector(charge_bias, HIDDEN)
+    z = tl.zeros((BLOCK, HIDDEN), tl.float32) + vector(charge_bias, HIDDEN)
+    z = product(z, x, rows, there, charge_inner, F, HIDDEN, False, PRECISION)
     q = tl.sum(z * sigmoid(z) * vector(charge_outer, HIDDEN), axis=1)
     tl.store(charge + rows, q + tl.load(constant + 2), mask=there)
-    z = tl.dot(atoms, matrix(ratio_inner, F, RATIO), input_precision=PRECISION) + vector(ratio_bias, RATIO)
+    z = tl.zeros((BLOCK, RATIO), tl.float32) + vector(ratio_bias, RATIO)
+    z = product(z, x, rows, there, ratio_inner, F, RATIO, False, PRECISION)
     weight = tl.load(ratio_outer + number[:, None] * RATIO + tl.arange(0, RATIO)[None, :])
     r = tl.sum(z * sigmoid(z) * weight, axis=1)
     tl.store(ratio + rows, r + tl.load(constant + 3), mask=there)
@@ -76,30 +78,59 @@ def read_out_back(  # type: ignore[no-untyped-def]
     F: tl.constexpr,
     HIDDEN: tl.constexpr,
     RATIO: tl.constexpr,
+    PIECE: tl.constexpr,
     BLOCK: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
     """Derivatives of the sum of energies by x: its own, and through charges and ratios by the given ones."""
     rows = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     there = rows < n_atoms
-    atoms = tile(x, rows, there, F)
     number = tl.load(numbers + rows, mask=there, other=0).to(tl.int64)
+    out = tl.zeros((BLOCK, F), tl.float32)
 
-    z = tl.dot(atoms, matrix(energy_inner, F, HIDDEN), input_precision=PRECISION) + vector(energy_bias, HIDDEN)
-    by_z = silu_slope(z) * vector(energy_outer, HIDDEN) * tl.load(of_element + 4 * number)[:, None]
-    out = tl.dot(by_z, tl.trans(matrix(energy_inner, F, HIDDEN)), input_precision=PRECISION)
-
-    z = tl.dot(atoms, matrix(charge_inner, F, HIDDEN), input_precision=PRECISION) + vector(charge_bias, HIDDEN)
+    pull = tl.load(of_element + 4 * number)
+    for start in range(0, HIDDEN, PIECE):
+        s = start + tl.arange(0, PIECE)
+        by_z = tl.load(energy_outer + s)[None, :] * pull[:, None]
+        out = through(out, by_z, x, rows, there, s, energy_inner, energy_bias, F, HIDDEN, PIECE, BLOCK, PRECISION)
     pull = tl.load(charge_pull + rows, mask=there, other=0.0)
-    by_z = silu_slope(z) * vector(charge_outer, HIDDEN) * pull[:, None]
-    out = tl.dot(by_z, tl.trans(matrix(charge_inner, F, HIDDEN)), acc=out, input_precision=PRECISION)
-
-    z = tl.dot(atoms, matrix(ratio_inner, F, RATIO), input_precision=PRECISION) + vector(ratio_bias, RATIO)
+    for start in range(0, HIDDEN, PIECE):
+        s = start + tl.arange(0, PIECE)
+        by_z = tl.load(charge_outer + s)[None, :] * pull[:, None]
+        out = through(out, by_z, x, rows, there, s, charge_inner, charge_bias, F, HIDDEN, PIECE, BLOCK, PRECISION)
     pull = tl.load(ratio_pull + rows, mask=there, other=0.0)
-    weight = tl.load(ratio_outer + number[:, None] * RATIO + tl.arange(0, RATIO)[None, :])
-    by_z = silu_slope(z) * weight * pull[:, None]
-    out = tl.dot(by_z, tl.trans(matrix(ratio_inner, F, RATIO)), acc=out, input_precision=PRECISION)
+    for start in range(0, RATIO, PIECE):
+        s = start + tl.arange(0, PIECE)
+        by_z = tl.load(ratio_outer + number[:, None] * RATIO + s[None, :]) * pull[:, None]
+        out = through(out, by_z, x, rows, there, s, ratio_inner, ratio_bias, F, RATIO, PIECE, BLOCK, PRECISION)
     write(x_pull, rows, there, out, F)
+
+
+@jit
+def through(  # type: ignore[no-untyped-def]
+    out,
+    by_lit,
+    x,
+    rows,
+    there,
+    s,
+    inner,
+    bias,
+    F: tl.constexpr,
+    HIDDEN: tl.constexpr,
+    PIECE: tl.constexpr,
+    BLOCK: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Back through some columns s of a hidden layer, from derivatives by its silu, added to out [BLOCK, F]."""
+    STEP: tl.constexpr = 32 if F > 32 else F
+    k = tl.arange(0, STEP)
+    z = tl.zeros((BLOCK, PIECE), tl.float32) + tl.load(bias + s)[None, :]
+    for at in range(0, F, STEP):
+        value = tl.load(x + rows[:, None] * F + (at + k)[None, :], mask=there[:, None], other=0.0)
+        z = tl.dot(value, tl.load(inner + (at + k)[:, None] * HIDDEN + s[None, :]), acc=z, input_precision=PRECISION)
+    back = tl.trans(tl.load(inner + tl.arange(0, F)[:, None] * HIDDEN + s[None, :]))
+    return tl.dot(by_lit * silu_slope(z), back, acc=out, input_precision=PRECISION)
 
 
 @jit

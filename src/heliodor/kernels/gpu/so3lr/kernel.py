@@ -15,7 +15,7 @@ from heliodor.kernels.gpu.matrix import NeighborMatrix, matrix_of
 from heliodor.kernels.gpu.pairs.terms import LongRangeTables, ZBLTables, long_range_pairs, zbl_pairs
 from heliodor.kernels.gpu.so3lr.geometry import edges_within
 from heliodor.kernels.gpu.so3lr.heads import Groups, read_out, read_out_back
-from heliodor.kernels.gpu.so3lr.layout import SMALLEST, power_of_two, spread
+from heliodor.kernels.gpu.so3lr.layout import NARROWEST, SMALLEST, power_of_two, spread
 from heliodor.kernels.gpu.so3lr.network import NetworkTriton, Tuning
 from heliodor.kernels.gpu.so3lr.weights import vector_at
 from heliodor.neighbors import Neighbors
@@ -39,6 +39,11 @@ class _Heads:
     ratio_bias: Float[Tensor, "K"]
     ratio_outer: Float[Tensor, "Z K"]
     of_element: Float[Tensor, "Z 4"]
+
+    @property
+    def piece(self) -> int:
+        """Columns of hidden layers that `read_out_back` works on at once."""
+        return min(NARROWEST, self.energy_inner.shape[1], self.ratio_inner.shape[1])
 
     @property
     def arguments(self) -> tuple[Tensor, ...]:
@@ -220,7 +225,15 @@ class SO3LRTriton:
     def _read_out_back(self, x: Tensor, system: System, by_charge: Tensor, by_ratio: Tensor) -> Tensor:
         x_pull = torch.empty_like(x)
         read_out_back[(triton.cdiv(len(x), self.tuning.atoms),)](
-            x, system.numbers, by_charge, by_ratio, *self.heads.arguments, x_pull, len(x), **self._shape()
+            x,
+            system.numbers,
+            by_charge,
+            by_ratio,
+            *self.heads.arguments,
+            x_pull,
+            len(x),
+            PIECE=self.heads.piece,
+            **self._shape(),
         )
         return x_pull
 

@@ -33,9 +33,9 @@ class Layout:
     Attributes:
         heads, head_width: of x, and of the first branch's queries, keys and values.
         degrees, degree_width: of the second branch's queries and keys.
-        components: of ev, degree by degree.
+        components: of ev, degree by degree, without gaps.
         hidden: of the spherical filters.
-        offsets: where degrees 0..4 start in ev, a power of two apart; -1 where the model has none.
+        offsets: where degrees 0..4 start in ev; -1 where the model has none.
         lower: where degrees 0..4 start among those one below the model's; -1 where there is none.
         lower_components: how many these are, padded.
     """
@@ -71,15 +71,15 @@ def layout_of(config: SO3kratesConfig) -> Layout:
     f, degrees = config.n_features, config.degrees
     below = tuple(sorted({degree - 1 for degree in degrees}))
     lower_sizes = degree_sizes(below)
-    room = power_of_two(max(degree_sizes(degrees)), SMALLEST)
+    sizes = degree_sizes(degrees)
     return Layout(
         heads=power_of_two(config.n_heads),
         head_width=power_of_two(f // config.n_heads, SMALLEST),
         degrees=power_of_two(len(degrees)),
         degree_width=power_of_two(f // len(degrees), SMALLEST),
-        components=power_of_two(len(degrees)) * room,
+        components=power_of_two(sum(sizes), NARROWEST),
         hidden=power_of_two(f // 4, NARROWEST),
-        offsets=_starts(degrees, [room] * len(degrees)),
+        offsets=_starts(degrees, sizes),
         lower=_starts(below, lower_sizes),
         lower_components=power_of_two(sum(lower_sizes), NARROWEST),
     )

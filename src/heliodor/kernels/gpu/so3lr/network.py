@@ -1,9 +1,9 @@
 """SO3krates in Triton: its layers there and back, three launches a layer and direction at most.
 
 What forward keeps is per atom, and per place of a row the packed edge with its harmonics. For SO3LR's shape (F = 128,
-ev in tiles of 64): x, sums, hidden layer and what comes before the last norm 2 KiB, q, k, v 2.5 KiB, ev, sums, scales
-1 KiB: 5.5 KiB a layer and atom; on the way back 5 KiB once; 400 bytes a place of the row: 26 KiB with 64 places. 50 KiB
-an atom in all: 20 GB for 400,000 atoms.
+ev in tiles of 32): x, sums, hidden layer and what comes before the last norm 2 KiB, q, k, v 2.5 KiB, ev, sums, scales
+0.4 KiB: 5 KiB a layer and atom; on the way back 5 KiB once; 272 bytes a place of the row: 17 KiB with 64 places. 37 KiB
+an atom in all: 15 GB for 400,000 atoms.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from heliodor.kernels.gpu.so3lr.edges import attend
 from heliodor.kernels.gpu.so3lr.edges_back import attend_back
 from heliodor.kernels.gpu.so3lr.geometry import Edges
 from heliodor.kernels.gpu.so3lr.heads import Groups
-from heliodor.kernels.gpu.so3lr.layout import harmonic_gradients, layout_of, slots
+from heliodor.kernels.gpu.so3lr.layout import component_slots, harmonic_gradients, layout_of, slots
 from heliodor.kernels.gpu.so3lr.nodes import project, project_back, update, update_back
 from heliodor.kernels.gpu.so3lr.radial import tabulate
 from heliodor.kernels.gpu.so3lr.weights import LayerWeights, layer_weights
+from heliodor.potentials.angular import degree_sizes
 from heliodor.potentials.so3krates import SO3krates, SO3kratesLayer
 
 
@@ -91,8 +92,14 @@ class NetworkTriton:
         used = torch.zeros(layout.features, device=device)
         used[self.places] = 1.0
         self.used = used
-        sign = torch.tensor([(-1.0) ** degree for degree in config.degrees])
-        self.parity = torch.nn.functional.pad(sign, (0, layout.degrees - len(sign))).to(device)
+        at = component_slots(config, layout)
+        degree_of = torch.repeat_interleave(
+            torch.arange(len(config.degrees)), torch.tensor(degree_sizes(config.degrees))
+        )
+        self.degree_of = torch.full((layout.components,), -1, dtype=torch.int32).index_copy(0, at, degree_of.int())
+        self.degree_of = self.degree_of.to(device)
+        sign = torch.tensor([(-1.0) ** degree for degree in config.degrees])[degree_of]
+        self.parity = torch.zeros(layout.components).index_copy(0, at, sign).to(device)
         self.climb = harmonic_gradients(config, layout).float().to(device)
         self.element = network.element.detach().float().clone()
         self.embeddings = [
@@ -173,6 +180,7 @@ class NetworkTriton:
             "projected": projected,
             "ev": projected if ev is None else ev, "table": layer.table.powers,
             "capacity": edges.index.shape[1], "cutoff": self.config.cutoff, "per_angstrom": layer.table.per_angstrom,
+            "degree_of": self.degree_of, "heads": self.config.n_heads, "degrees": len(self.config.degrees),
         }  # fmt: skip
         for n, branch in enumerate(layer.branches, start=1):
             arguments |= {f"{field.name}_{n}": getattr(branch, field.name) for field in fields(branch)}

@@ -29,6 +29,35 @@ def vector(start, COLUMNS: tl.constexpr):  # type: ignore[no-untyped-def]
 
 
 @jit
+def product(  # type: ignore[no-untyped-def]
+    out,
+    x,
+    rows,
+    there,
+    weight,
+    IN: tl.constexpr,
+    OUT: tl.constexpr,
+    BACK: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Rows of x [N, IN] in memory times a weight [IN, OUT] (BACK: [OUT, IN], transposed), added to out.
+
+    Piece by piece: a whole weight would take all registers of a program.
+    """
+    PIECE: tl.constexpr = 32 if IN > 32 else IN
+    k = tl.arange(0, PIECE)
+    n = tl.arange(0, OUT)
+    for start in range(0, IN, PIECE):
+        value = tl.load(x + rows[:, None] * IN + (start + k)[None, :], mask=there[:, None], other=0.0)
+        if BACK:
+            part = tl.load(weight + n[None, :] * IN + (start + k)[:, None])
+        else:
+            part = tl.load(weight + (start + k)[:, None] * OUT + n[None, :])
+        out = tl.dot(value, part, acc=out, input_precision=PRECISION)
+    return out
+
+
+@jit
 def project(  # type: ignore[no-untyped-def]
     x,
     columns,
@@ -157,9 +186,18 @@ def update(  # type: ignore[no-untyped-def]
     write(sum_out, rows, there, h, F)
     y, _ = normalised(h, use, n_features)
     y = y * vector(gain_1, F) + vector(shift_1, F)
-    z = tl.dot(y * sigmoid(y), matrix(inner, F, F), input_precision=PRECISION) + vector(inner_bias, F)
+    # left factors of products pass through what is written last: other threads of the program read them
+    write(x_out, rows, there, y * sigmoid(y), F)
+    tl.debug_barrier()
+    z = product(
+        tl.zeros((BLOCK, F), tl.float32) + vector(inner_bias, F), x_out, rows, there, inner, F, F, False, PRECISION
+    )
     write(hidden_out, rows, there, z, F)
-    y = tl.dot(z * sigmoid(z), matrix(outer, F, F), acc=y, input_precision=PRECISION) + vector(outer_bias, F)
+    write(before_out, rows, there, z * sigmoid(z), F)
+    tl.debug_barrier()
+    y = product(y + vector(outer_bias, F), before_out, rows, there, outer, F, F, False, PRECISION)
+    write(x_out, rows, there, y, F)
+    tl.debug_barrier()
 
     e = tile(ev_update, rows, there, M)
     if not FIRST:
@@ -167,12 +205,13 @@ def update(  # type: ignore[no-untyped-def]
     write(ev_sum_out, rows, there, e, M)
     square = e * e
     if not LAST:
-        scale = tl.dot(y, matrix(x_ev, F, M), input_precision=PRECISION)
-        scale = tl.dot(square, matrix(ev_ev, M, M), acc=scale, input_precision=PRECISION) + vector(ev_bias, M)
+        scale = tl.dot(square, matrix(ev_ev, M, M), input_precision=PRECISION) + vector(ev_bias, M)
+        scale = product(scale, x_out, rows, there, x_ev, F, M, False, PRECISION)
         write(scale_out, rows, there, scale, M)
         write(ev_out, rows, there, e + scale * e, M)
-    after = tl.dot(y, matrix(x_x, F, F), acc=y, input_precision=PRECISION)
-    after = tl.dot(square, matrix(ev_x, M, F), acc=after, input_precision=PRECISION) + vector(x_bias, F)
+    after = product(y + vector(x_bias, F), x_out, rows, there, x_x, F, F, False, PRECISION)
+    after = tl.dot(square, matrix(ev_x, M, F), acc=after, input_precision=PRECISION)
+    tl.debug_barrier()
     write(before_out, rows, there, after, F)
     y, _ = normalised(after, use, n_features)
     write(x_out, rows, there, y * vector(gain_2, F) + vector(shift_2, F), F)
@@ -222,9 +261,12 @@ def update_back(  # type: ignore[no-untyped-def]
         pull += tile(by_projection, rows, there, F)
         pull += tile(by_projection, rows + n_atoms, there, F)
     after = normalised_back(pull * vector(gain_2, F), tile(before_kept, rows, there, F), use, n_features)
+    # as in `update`: left factors pass through what is written last
+    write(sum_pull, rows, there, after, F)
+    tl.debug_barrier()
     e = tile(ev_sum_kept, rows, there, M)
-    by_y = tl.dot(after, tl.trans(matrix(x_x, F, F)), acc=after, input_precision=PRECISION)
-    by_square = tl.dot(after, tl.trans(matrix(ev_x, M, F)), input_precision=PRECISION)
+    by_y = product(after, sum_pull, rows, there, x_x, F, F, True, PRECISION)
+    by_square = product(tl.zeros((BLOCK, M), tl.float32), sum_pull, rows, there, ev_x, F, M, True, PRECISION)
     if LAST:
         by_e = 2.0 * e * by_square
     else:
@@ -233,12 +275,20 @@ def update_back(  # type: ignore[no-untyped-def]
         by_y = tl.dot(by_scale, tl.trans(matrix(x_ev, F, M)), acc=by_y, input_precision=PRECISION)
         by_square = tl.dot(by_scale, tl.trans(matrix(ev_ev, M, M)), acc=by_square, input_precision=PRECISION)
         by_e = ev_after * (1.0 + tile(scale_kept, rows, there, M)) + 2.0 * e * by_square
+    tl.debug_barrier()
     write(ev_sum_pull, rows, there, by_e, M)
 
-    by_z = tl.dot(by_y, tl.trans(matrix(outer, F, F)), input_precision=PRECISION)
+    write(sum_pull, rows, there, by_y, F)
+    tl.debug_barrier()
+    by_z = product(tl.zeros((BLOCK, F), tl.float32), sum_pull, rows, there, outer, F, F, True, PRECISION)
     by_z *= silu_slope(tile(hidden_kept, rows, there, F))
+    tl.debug_barrier()
+    write(sum_pull, rows, there, by_z, F)
+    tl.debug_barrier()
+    back = product(tl.zeros((BLOCK, F), tl.float32), sum_pull, rows, there, inner, F, F, True, PRECISION)
     h = tile(sum_kept, rows, there, F)
     y, _ = normalised(h, use, n_features)
     y = y * vector(gain_1, F) + vector(shift_1, F)
-    by_y += tl.dot(by_z, tl.trans(matrix(inner, F, F)), input_precision=PRECISION) * silu_slope(y)
+    by_y += back * silu_slope(y)
+    tl.debug_barrier()
     write(sum_pull, rows, there, normalised_back(by_y * vector(gain_1, F), h, use, n_features), F)
