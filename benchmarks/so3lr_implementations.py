@@ -107,6 +107,7 @@ def calculators(kernels: str) -> dict[str, Maker]:
     def step(atoms: ase.Atoms, cutoff: float) -> Step:
         """The force call of heliodor's own dynamics: is the list still good, then energies and forces."""
         import torch
+
         from heliodor.dynamics.state import SKIN, evaluate_moved
         from heliodor.system import System
 

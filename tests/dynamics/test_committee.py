@@ -198,13 +198,16 @@ def test_the_hessian_is_the_mean_of_the_members():
     np.testing.assert_allclose(hessian(springs(*KS), atoms), expected, atol=1e-10)
 
 
-def test_graphs_are_refused_where_a_member_has_a_kernel_that_keeps_none():
+def test_graphs_come_from_the_plain_members():
     committee = springs(1.0, 3.0)
-    committee.members[1].use_kernel(lambda system, neighbors: None, "fused")
     system = System.from_atoms(cluster(3))
+    plain = evaluate_system(committee, system, create_graph=True)
+    committee.members[1].use_kernel(lambda system, neighbors: None, "fused")
     assert evaluate_system(committee, system).spread is not None
-    with pytest.raises(ModelError, match="kernel 'fused' of toy"):
-        evaluate_system(committee, system, create_graph=True)
+    again = evaluate_system(committee, system, create_graph=True)
+    assert again.forces.grad_fn is not None
+    assert torch.equal(again.forces, plain.forces)
+    assert committee.members[1].kernels == "fused"
 
 
 # what is refused --------------------------------------------------------------------------------------------

@@ -165,7 +165,8 @@ def test_what_is_not_a_number_stays_so_and_stays_there():
     assert bool(p.forces[3:].isfinite().all())
 
 
-def test_which_kernel(tmp_path):
+def test_which_kernel(tmp_path, monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     model = make(1, 4)
     save_checkpoint(model, tmp_path / "m.safetensors")
     load = lambda **options: heliodor.load(tmp_path / "m.safetensors", device="cpu", **options)  # noqa: E731
@@ -175,8 +176,8 @@ def test_which_kernel(tmp_path):
     assert load(kernels="reference").kernel is None
     with pytest.raises(ModelError, match=r"no kernel called 'triton'.*auto, reference, numba"):
         load(kernels="triton")
-    with pytest.raises(ModelError, match="no kernel called 'numba' for heliodor-mini"):
-        heliodor.load("heliodor-mini", device="cpu", kernels="numba")
+    with pytest.raises(ModelError, match="no kernel called 'numba' for spookynet-gfn2"):
+        heliodor.load("spookynet-gfn2", device="cpu", kernels="numba")
 
 
 @pytest.mark.parametrize("changes", [{"degrees": (1, 1, 0), "average_neighbors": (7.0,) * 3}, {"residual_first": True}])
@@ -188,7 +189,7 @@ def test_other_networks_run_plain(changes):
 
 
 def test_without_numba(monkeypatch):
-    monkeypatch.setattr("heliodor.kernels._installed", lambda: False)
+    monkeypatch.setattr("heliodor.kernels._installed", lambda name: False)
     model = make(1, 4, dtype=torch.float32)
     with pytest.warns(UserWarning, match="pip install 'heliodor\\[fast\\]'"):
         assert choose_kernels(model, CPU, "auto") == "reference"

@@ -19,6 +19,8 @@ from heliodor.potentials.so3krates import SO3kratesConfig
 from heliodor.potentials.so3lr import SO3LR, SO3LRConfig
 from heliodor.system import System
 
+pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="tensors here are of the CPU, for the interpreter")
+
 NETWORK = SO3kratesConfig(n_features=32, n_heads=2, degrees=(1, 2), n_layers=2, n_basis=8, cutoff=3.0)
 PADDED = SO3kratesConfig(n_features=24, n_heads=2, degrees=(1, 2, 3), n_layers=2, n_basis=8, cutoff=3.0)
 

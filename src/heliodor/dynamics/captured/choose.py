@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from heliodor.dynamics.captured import captures_on
@@ -55,6 +56,7 @@ def captured_run(settings: Settings, potential: Potential, state: MDState, ramp:
     cutoffs: tuple[float, ...] = (potential.cutoff,)
     if potential.has_long_range:
         cutoffs += (float(potential.long_range_limits(state.system)[0]),)
-    kernel: Any = potential.kernel
+    # of its own: what it keeps of a system is written into graphs, and another system must not take its place
+    kernel: Any = copy.copy(potential.kernel)
     lists = DeviceLists(state.system, cutoffs, settings.skin, changing=barostat is not None)
     return CapturedRun(state, motion, kernel.evaluate, lists)
