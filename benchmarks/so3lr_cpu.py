@@ -187,7 +187,7 @@ def plot(rows: list[dict], path: Path) -> None:
     rows = [row for row in rows if "us_per_atom" in row]
     kinds = list(dict.fromkeys((row["implementation"], row["mode"]) for row in rows))
     systems = list(dict.fromkeys(row["system"] for row in rows))
-    figure, axes = pyplot.subplots(figsize=(8, 4), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(11, 4), layout="constrained")
     for number, kind in enumerate(kinds):
         mine = [row for row in rows if (row["implementation"], row["mode"]) == kind]
         left = 0.8 * ((number + 0.5) / len(kinds) - 0.5)
@@ -198,7 +198,7 @@ def plot(rows: list[dict], path: Path) -> None:
     axes.set_xticks(range(len(systems)), systems)
     axes.set_ylabel("energy + forces, µs per atom (median)")
     axes.set_title(f"SO3LR in float32, {processor()}", fontsize=9)
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     figure.savefig(path, dpi=150)
 
 

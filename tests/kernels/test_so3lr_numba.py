@@ -138,6 +138,17 @@ def test_cutoffs_and_switches():
     assert_same(fast, plain, 2e-10)
 
 
+def test_another_damping_width_is_noticed():
+    model = make(long_range_cutoff=5.0)
+    plain = copy.deepcopy(model)
+    choose_kernels(model, CPU, "numba")
+    system = System.from_atoms(box(6, 4, 5.0))
+    for width in (2.0, 1.0):
+        model.dispersion_damping_width = plain.dispersion_damping_width = width
+        fast, slow = evaluate_system(model, system), evaluate_system(plain, system)
+        np.testing.assert_allclose(fast.terms["dispersion"], slow.terms["dispersion"], atol=1e-10)
+
+
 def test_fragments_keep_their_charges():
     atoms = molecule("H2O") + molecule("CO2")
     atoms.positions[3:] += (0.0, 0.0, 4.0)

@@ -142,7 +142,7 @@ def load_model(
             ) from None
     potential = load(model, device=device, dtype=dtype, long_range_cutoff=cutoff, kernels=kernels)
     if sys.stderr.isatty() and will_compile(potential):
-        print("compiling the kernel (once on this machine, some ten seconds) ...", file=sys.stderr)
+        print("compiling the kernel (once on this machine, some twenty seconds) ...", file=sys.stderr)
     return potential
 
 

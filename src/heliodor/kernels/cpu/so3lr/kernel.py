@@ -92,8 +92,8 @@ class SO3LRKernel:
         far, _ = self._listed("long", long, system, threads)
         atoms = Atoms(
             np.ascontiguousarray(system.positions.double().numpy()),
-            system.numbers.numpy(),
-            system.batch.numpy(),
+            np.ascontiguousarray(system.numbers.numpy()),
+            np.ascontiguousarray(system.batch.numpy()),
             *_groups(system),
             begun.classes,
         )
@@ -220,19 +220,23 @@ class SO3LRKernel:
         return self._first[key]
 
     def _distances(self, long: Neighbors) -> tuple[DistanceTable, np.ndarray]:
+        """Functions of long distances, and which of them each structure takes."""
         cutoffs = long.cutoff.double().numpy()
         distinct = tuple(sorted(set(cutoffs.tolist())))
-        if self._distance is None or self._distance[0] != distinct:
-            damping, width = self._model.config.electrostatic_damping, self._model.dispersion_damping_width
-            self._distance = (distinct, distance_table(list(distinct), damping, width, self._real))
+        damping, width = self._model.config.electrostatic_damping, self._model.dispersion_damping_width
+        key = (*distinct, damping, width)
+        if self._distance is None or self._distance[0] != key:
+            self._distance = (key, distance_table(list(distinct), damping, width, self._real))
         return self._distance[1], np.searchsorted(np.array(distinct), cutoffs)
 
 
 def _groups(system: System) -> tuple[np.ndarray, np.ndarray]:
     """Which group of atoms keeps its charge, for each atom, and the charges: fragments, else structures."""
     if system.fragment is not None and system.fragment_charge is not None:
-        return system.fragment.numpy(), system.fragment_charge.double().numpy()
-    return system.batch.numpy(), system.charge.double().numpy()
+        group, total = system.fragment, system.fragment_charge
+    else:
+        group, total = system.batch, system.charge
+    return np.ascontiguousarray(group.numpy()), np.ascontiguousarray(total.double().numpy())
 
 
 def _marked(tensors: tuple[Tensor, ...]) -> tuple[Any, ...]:
