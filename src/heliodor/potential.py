@@ -149,6 +149,13 @@ class Potential(nn.Module):
         """Run a kernel made from these parameters as they are now (see `heliodor.kernels`)."""
         self.kernel, self.kernels = kernel, name
 
+    def derives(self, neighbors: Neighbors) -> bool:
+        """Whether there is a kernel that gives energies with these lists, and their derivatives too."""
+        if not hasattr(self.kernel, "derive") or not neighbors.half:
+            return False
+        fits = getattr(self.kernel, "fits", None)
+        return fits is None or bool(fits(neighbors))
+
     def _apply(self, fn: Any, recurse: bool = True) -> Potential:
         was = None if self.kernel is None else (self.dtype, self.device)
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
@@ -287,7 +294,7 @@ def evaluate_system(
         # a committee: model by model, which takes the memory of one
         return apart(system, neighbors, forces=forces, stress=stress, virial=virial)
     strained = stress or virial
-    if hasattr(potential.kernel, "derive") and not create_graph and not _in_graph(system):
+    if not create_graph and not _in_graph(system) and potential.derives(neighbors):
         return _derived(potential, system, neighbors, forces=forces, stress=stress, strained=strained)
     moving = system
     strain = None

@@ -34,7 +34,10 @@ class Derived:
 
 @runtime_checkable
 class DerivingKernel(Protocol):
-    """A kernel that gives its own derivatives: `evaluate_system` takes them as they are, without a graph."""
+    """A kernel that gives its own derivatives: `evaluate_system` takes them as they are, without a graph.
+
+    One that cannot take all lists has a method ``fits(neighbors) -> bool``; others run the plain model.
+    """
 
     def derive(self, system: System, neighbors: Neighbors, *, gradient: bool, strain: bool) -> Derived:
         """Energies, and their derivatives where asked for."""

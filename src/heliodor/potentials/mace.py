@@ -114,10 +114,10 @@ class MACE(Potential):
 
     def forward(self, system: System, neighbors: Neighbors) -> Terms:
         """Per-atom interaction energies, and those of the isolated atoms, eV."""
-        if hasattr(self.kernel, "derive") and neighbors.half:
+        if self.derives(neighbors):
             return as_terms(self.kernel, system, neighbors)
         error = None
-        if self.kernel is not None and neighbors.half:
+        if self.kernel is not None and not hasattr(self.kernel, "derive") and neighbors.half:
             # Numba's keeps its features to itself: no uncertainty, as `advice` says
             interaction = self.kernel(system, neighbors)
         else:

@@ -91,7 +91,7 @@ class SO3LR(Potential):
 
     def forward(self, system: System, neighbors: Neighbors) -> Terms:
         """Per-atom energies by term, partial charges and Hirshfeld ratios."""
-        if self.kernel is not None and neighbors.half:
+        if self.derives(neighbors):
             return as_terms(self.kernel, system, neighbors)
         edges = neighbors.within(system)
         r = edges.vectors(system).to(self.dtype)

@@ -154,7 +154,7 @@ class SpookyNet(Potential):
 
     def forward(self, system: System, neighbors: Neighbors) -> Terms:
         """Per-atom energies by term and partial charges."""
-        if self.kernel is not None and neighbors.half:
+        if self.derives(neighbors):
             return as_terms(self.kernel, system, neighbors)
         edges = neighbors.within(system)
         r = edges.vectors(system).to(self.dtype)

@@ -169,3 +169,16 @@ def test_released_weights(name: str) -> None:
         made = kernel.derive(system, model.neighbors(system), gradient=False, strain=False)
         plain = model(system, model.neighbors(system))
         torch.testing.assert_close(made.terms.force_error, plain.force_error, rtol=1e-3, atol=1e-5)
+
+
+def test_batches_of_two_cutoffs_run_the_plain_model():
+    model = random_model().float()
+    box = Atoms("OH", positions=[(0.0, 0.0, 0.0), (1.0, 0.0, 0.0)], cell=(4.0, 4.0, 4.0), pbc=True, info={"spin": 1})
+    system = System.from_atoms([box, molecule("H2O")])
+    model.periodic_long_range_cutoff = 5.0
+    neighbors = model.neighbors(system)
+    plain = evaluate_system(model, system, neighbors)
+    model.use_kernel(SO3LRTriton(model), "triton")
+    assert not model.derives(neighbors)
+    assert torch.equal(evaluate_system(model, system, neighbors).forces, plain.forces)
+    assert model.derives(model.neighbors(System.from_atoms([box, box])))

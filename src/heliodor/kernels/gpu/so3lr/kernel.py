@@ -122,6 +122,12 @@ class SO3LRTriton:
         self._constant: _Constant | None = None
         self._lists: tuple[Neighbors, NeighborMatrix, NeighborMatrix] | None = None
 
+    @staticmethod
+    def fits(neighbors: Neighbors) -> bool:
+        """Whether all structures have the same long-range cutoff: molecules and boxes in one batch do not."""
+        cutoff = None if neighbors.long_range is None else neighbors.long_range.cutoff
+        return cutoff is None or len(cutoff) == 1 or bool((cutoff == cutoff[0]).all())
+
     def derive(self, system: System, neighbors: Neighbors, *, gradient: bool, strain: bool) -> Derived:
         """Energies, and their derivatives where asked for.
 
