@@ -17,10 +17,10 @@ def test_nothing_spills():
         import torch
         from heliodor.kernels.cpu.mace.tables import products
         from heliodor.kernels.gpu.mace import convolve as mace_convolve
-from heliodor.kernels.gpu.mace import edges as mace_edges
-from heliodor.kernels.gpu.mace import linear as mace_linear
-from heliodor.kernels.gpu.mace import products as mace_products
-from heliodor.kernels.gpu.mace import readout as mace_readout
+        from heliodor.kernels.gpu.mace import edges as mace_edges
+        from heliodor.kernels.gpu.mace import linear as mace_linear
+        from heliodor.kernels.gpu.mace import products as mace_products
+        from heliodor.kernels.gpu.mace import readout as mace_readout
         from heliodor.kernels.gpu.ahead import compile_ahead
         from heliodor.kernels.gpu.mace.kernel import LANES, channel_block
         from heliodor.potentials.mace import MACE, MACEConfig

@@ -299,8 +299,8 @@ def test_kernels_compile_for_a_gpu_without_spills():
         import math, torch
         from heliodor.kernels.gpu.ahead import compile_ahead
         from heliodor.kernels.gpu.pairs import long_range as pair_long_range
-from heliodor.kernels.gpu.pairs import smeared as pair_smeared
-from heliodor.kernels.gpu.pairs import zbl as pair_zbl
+        from heliodor.kernels.gpu.pairs import smeared as pair_smeared
+        from heliodor.kernels.gpu.pairs import zbl as pair_zbl
         from heliodor.kernels.gpu.pairs.edges import BLOCK, SHORT_BLOCK, SHORT_WARPS, WARPS
 
         def types(kernel, images, doubles="positions cell", longs="batch starts numbers", ints="index shift count"):
