@@ -22,6 +22,11 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from ase.build import molecule  # noqa: E402
 
+# Triton's interpreter runs the GPU kernels where there is no GPU: chosen before anything imports Triton, whose own
+# functions would be compiled ones otherwise
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
+
 import heliodor  # noqa: E402
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
