@@ -70,8 +70,8 @@ def test_lists_kept_by_the_skin_give_what_fresh_lists_give() -> None:
             atoms.set_cell(atoms.cell * 1.004, scale_atoms=True)
         found = [calc.get_forces(atoms.copy()) for calc in (kept, fresh)]
         np.testing.assert_allclose(found[0], found[1], atol=1e-11)
-        rebuilt += kept._neighbors is not last
-        last = kept._neighbors
+        rebuilt += kept._evaluator.lists_built != last
+        last = kept._evaluator.lists_built
     assert 1 < rebuilt < 12
 
 

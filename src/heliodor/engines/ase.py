@@ -8,7 +8,6 @@ from typing import Any
 
 import ase
 import numpy as np
-import torch
 from ase.calculators.calculator import Calculator as AseCalculator
 from ase.calculators.calculator import all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
@@ -16,10 +15,10 @@ from jaxtyping import Float
 
 from heliodor.api import load
 from heliodor.descriptor import descriptors
+from heliodor.engines.evaluator import Evaluator
 from heliodor.hessian import hessian
-from heliodor.neighbors import Neighbors
-from heliodor.potential import Potential, check_distances, evaluate_system, warn_about
-from heliodor.system import System, read_charge, read_spin
+from heliodor.potential import Potential
+from heliodor.system import read_charge, read_spin
 
 
 class Calculator(AseCalculator):
@@ -64,8 +63,7 @@ class Calculator(AseCalculator):
         self.spin = spin
         self.skin = skin
         self._electrons: tuple[float, int] | None = None
-        self._system: System | None = None
-        self._neighbors: Neighbors | None = None
+        self._evaluator: Evaluator | None = None
 
     def check_state(self, atoms: ase.Atoms, tol: float = 1e-15) -> list[str]:
         """What changed since the last calculation; charge and spin count."""
@@ -83,24 +81,15 @@ class Calculator(AseCalculator):
         """Fill ``results``; called by ASE."""
         super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
         assert self.atoms is not None
-        charge, spin = self._read_electrons(self.atoms)
-        system = System.from_atoms(self.atoms, charge=charge, spin=spin, device=self.potential.device)
-        known = self._same_atoms(system)
-        if not known:
-            self.potential.check(system)
-            warn_about(self.potential, system)
-        neighbors = self._neighbors if known else None
-        if known and self._system is not None and torch.equal(system.cell, self._system.cell):
-            # the same tensor tells the list that its cached image offsets hold
-            system = system.replace(cell=self._system.cell)
-        if neighbors is None or self.skin == 0.0 or bool(neighbors.stale(system)):
-            neighbors = self.potential.neighbors(system, skin=self.skin)
-        self._system = system.replace(cell=neighbors.cell) if torch.equal(system.cell, neighbors.cell) else system
-        self._neighbors, self._electrons = neighbors, (charge, spin)
-        check_distances(system, neighbors)
-
-        wants_stress = bool(system.pbc.all()) and "stress" in (properties or [])
-        p = evaluate_system(self.potential, system, neighbors, stress=wants_stress).detached("cpu")
+        electrons = self._read_electrons(self.atoms)
+        if self._evaluator is None or not self._same_atoms(self.atoms, electrons):
+            self._evaluator = None  # what follows may refuse these atoms
+            self._evaluator = Evaluator(
+                self.potential, self.atoms, charge=electrons[0], spin=electrons[1], skin=self.skin
+            )
+        self._electrons = electrons
+        wants_stress = bool(self.atoms.pbc.all()) and "stress" in (properties or [])
+        p = self._evaluator(self.atoms.positions, np.asarray(self.atoms.cell), stress=wants_stress)
         assert p.forces is not None and p.node_energy is not None
         self.results = {
             "energy": float(p.energy[0]),
@@ -144,12 +133,11 @@ class Calculator(AseCalculator):
     def _read_electrons(self, atoms: ase.Atoms) -> tuple[float, int]:
         return read_charge(atoms, self.charge), read_spin(atoms, self.spin)
 
-    def _same_atoms(self, system: System) -> bool:
-        old = self._system
+    def _same_atoms(self, atoms: ase.Atoms, electrons: tuple[float, int]) -> bool:
+        assert self._evaluator is not None
+        old = self._evaluator.atoms
         return (
-            old is not None
-            and torch.equal(old.numbers, system.numbers)
-            and torch.equal(old.pbc, system.pbc)
-            and torch.equal(old.charge, system.charge)
-            and torch.equal(old.spin, system.spin)
+            electrons == self._electrons
+            and np.array_equal(old.numbers, atoms.numbers)
+            and np.array_equal(old.pbc, atoms.pbc)
         )
