@@ -125,7 +125,7 @@ def _permuted(evaluator: Evaluator, positions: np.ndarray) -> bool:
     both = (positions, evaluator.atoms.positions)
     if evaluator.atoms.pbc.any():
         cell = np.asarray(evaluator.atoms.cell.complete())
-        both = tuple(np.mod(p @ np.linalg.inv(cell) + 1e-9, 1.0) @ cell for p in both)  # type: ignore[assignment]
+        both = tuple(np.mod(p @ np.linalg.inv(cell) + 1e-9, 1.0) @ cell for p in both)
         distances = [np.sort(np.linalg.norm(p, axis=1)) for p in both]
     else:
         distances = [np.sort(np.linalg.norm(p - p.mean(0), axis=1)) for p in both]
