@@ -15,6 +15,7 @@ from torch import Tensor
 from vesin import NeighborList
 
 from heliodor.errors import InputError
+from heliodor.halo import Halo
 from heliodor.system import System
 
 _ENUMERATE_BELOW = 128
@@ -37,6 +38,8 @@ class Neighbors:
         positions, cell: Å, where the list was built.
         offset: shift @ cell at that cell, Å; None if no structure is periodic.
         long_range: a second, longer list, for models with long-range pair terms.
+        halo: in a domain of a divided simulation: where its pairs' atoms lie (`Halo.inner`); None for whole structures.
+        given: edge vectors that somebody else has computed, Å: they are what energies are differentiated by.
     """
 
     i: Int[Tensor, "E"]
@@ -49,6 +52,8 @@ class Neighbors:
     cell: Float[Tensor, "B 3 3"]
     offset: Float[Tensor, "E 3"] | None = None
     long_range: Neighbors | None = None
+    halo: Halo | None = None
+    given: Float[Tensor, "E 3"] | None = None
 
     @property
     def n_edges(self) -> int:
@@ -56,6 +61,8 @@ class Neighbors:
 
     def vectors(self, system: System) -> Float[Tensor, "E 3"]:
         """Edge vectors r_ij in Å at the system's present positions and cell (differentiable in both)."""
+        if self.given is not None:
+            return self.given
         r = system.positions.index_select(0, self.j) - system.positions.index_select(0, self.i)
         if self.offset is None:
             return r
@@ -106,7 +113,24 @@ class Neighbors:
             j=self.j[edges],
             shift=self.shift[edges],
             offset=None if self.offset is None else self.offset[edges],
+            given=None if self.given is None else self.given[edges],
         )
+
+    def inner(self, system: System) -> System:
+        """The atoms that ``i`` and ``j`` count: all, or those of a domain's list."""
+        return system if self.halo is None else self.halo.inner(system)
+
+    def home(self, system: System) -> System:
+        """The atoms that energies are made of: all, or a domain's own."""
+        return system if self.halo is None else self.halo.home(system)
+
+    def own(self, x: Float[Tensor, "N *F"]) -> Float[Tensor, "O *F"]:
+        """The rows of the atoms of `home`, which come first."""
+        return x if self.halo is None else self.halo.own(x)
+
+    def fill(self, *features: Tensor) -> tuple[Tensor, ...]:
+        """From the atoms of `home` to those of `inner`."""
+        return features if self.halo is None else self.halo.fill(*features)
 
     def full(self) -> Neighbors:
         """Both directions of every edge."""
@@ -118,6 +142,7 @@ class Neighbors:
             j=torch.cat([self.j, self.i]),
             shift=torch.cat([self.shift, -self.shift]),
             offset=None if self.offset is None else torch.cat([self.offset, -self.offset]),
+            given=None if self.given is None else torch.cat([self.given, -self.given]),
             half=False,
         )
 

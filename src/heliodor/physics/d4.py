@@ -92,6 +92,7 @@ class D4Dispersion(nn.Module):
         j: Int[Tensor, "P"],
         numbers: Int[Tensor, "N"],
         charges: Float[Tensor, "N"],
+        coordination: Float[Tensor, "N"] | None = None,
     ) -> Float[Tensor, "P"]:
         """Pair energies in eV.
 
@@ -100,9 +101,12 @@ class D4Dispersion(nn.Module):
             i, j: atoms of each pair.
             numbers: atomic numbers.
             charges: e.
+            coordination: of all atoms, where these pairs are not all that some of them have.
         """
         r = d / BOHR_2014
-        alpha = self.polarizabilities(self.coordination(r, i, j, numbers), numbers, charges)
+        if coordination is None:
+            coordination = self.coordination(r, i, j, numbers)
+        alpha = self.polarizabilities(coordination, numbers, charges)
         root = alpha * (3.0 / math.pi * self.casimir_polder_weights.to(d.dtype)).sqrt()
         c6 = (root.index_select(0, i) * root.index_select(0, j)).sum(-1)
         size = 3.0**0.25 * self.sqrt_r4r2.to(d.dtype)[numbers]

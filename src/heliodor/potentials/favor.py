@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from heliodor.halo import Halo
 from heliodor.system import System
 
 _FEATURE_FLOOR = 1e-4
@@ -36,6 +37,7 @@ class Molecules:
         shape: number of blocks and atoms in each.
         place: where each atom lies in the blocks laid end to end; None where it lies there already.
         owner: molecule of each block; None where each has one.
+        halo: in a domain of a divided simulation: the ways to the rest of the one molecule that there is.
     """
 
     batch: Int[Tensor, "N"]
@@ -43,10 +45,13 @@ class Molecules:
     shape: tuple[int, int]
     place: Int[Tensor, "N"] | None
     owner: Int[Tensor, "C"] | None
+    halo: Halo | None = None
 
     @staticmethod
-    def of(system: System, width: int) -> Molecules:
+    def of(system: System, width: int, halo: Halo | None = None) -> Molecules:
         """Lay out a batch whose blocks each cost as much as `width` more atoms."""
+        if halo is not None:
+            return Molecules(system.batch, 1, (1, system.n_atoms), None, None, halo)
         counts = system.counts
         sizes = counts.tolist()
         n = len(sizes)
@@ -65,6 +70,8 @@ class Molecules:
 
     def sum(self, x: Float[Tensor, "N *F"]) -> Float[Tensor, "B *F"]:
         """Sum over each molecule's atoms."""
+        if self.halo is not None:
+            return self.halo.sum(x).unsqueeze(0)
         if self.n == 1:
             return x.sum(0, keepdim=True)
         return x.new_zeros(self.n, *x.shape[1:]).index_add(0, self.batch, x)
@@ -75,7 +82,9 @@ class Molecules:
         Otherwise rounding would choose among equivalent atoms, and forces would break their symmetry.
         """
         with torch.no_grad():
-            if self.n == 1:
+            if self.halo is not None:
+                top = self.halo.largest(x).view(1)
+            elif self.n == 1:
                 top = x.amax(0, keepdim=True)
             else:
                 top = x.new_zeros(self.n).scatter_reduce(0, self.batch, x, "amax", include_self=False)
@@ -129,7 +138,11 @@ class RandomFeatureAttention(nn.Module):
 
         # a column of ones beside the values carries the norm along
         values = molecules.blocks(torch.cat([v, torch.ones_like(v[:, :1])], dim=1))
+        if molecules.halo is not None and molecules.halo.n_local == 0:
+            values = 0.0 * values
         memory = torch.bmm(molecules.blocks(phi_k).mT, values)
+        if molecules.halo is not None:
+            memory = molecules.halo.total(memory)
         if molecules.owner is not None:
             whole = memory.new_zeros(molecules.n, *memory.shape[1:]).index_add(0, molecules.owner, memory)
             memory = whole.index_select(0, molecules.owner)

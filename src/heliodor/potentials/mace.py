@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from heliodor.errors import ModelError
+from heliodor.halo import Halo
 from heliodor.kernels.derived import as_terms
 from heliodor.neighbors import Neighbors
 from heliodor.potential import Potential, Terms
@@ -123,8 +124,8 @@ class MACE(Potential):
         else:
             features = self.network.features(system, neighbors)
             interaction = self.energies(features)
-            error = self.force_error(features[-1][0].squeeze(-1), system)
-        isolated = self.isolated[self.network.species(system.numbers)]
+            error = self.force_error(features[-1][0].squeeze(-1), neighbors.home(system))
+        isolated = self.isolated[self.network.species(neighbors.home(system).numbers)]
         return Terms({"mace": interaction, "isolated_atoms": isolated}, force_error=error)
 
     def energies(self, features: list[list[Tensor]]) -> Float[Tensor, "N"]:
@@ -202,32 +203,56 @@ class MACENetwork(nn.Module):
         edges = neighbors.within(system)
         # from the neighbour to the centre
         v = -edges.vectors(system).to(self.embedding.dtype)
-        return self(system.numbers, edges.i, edges.j, v, edges.half)
+        return self(edges.inner(system).numbers, edges.i, edges.j, v, edges.half, edges.halo)
 
     def forward(
-        self, numbers: Int[Tensor, "N"], i: Int[Tensor, "E"], j: Int[Tensor, "E"], v: Float[Tensor, "E 3"], half: bool
+        self,
+        numbers: Int[Tensor, "N"],
+        i: Int[Tensor, "E"],
+        j: Int[Tensor, "E"],
+        v: Float[Tensor, "E 3"],
+        half: bool,
+        halo: Halo | None = None,
     ) -> list[list[Tensor]]:
-        """Features of each layer, by degree.
+        """Features of each layer, by degree, of a domain's own atoms only.
 
         Args:
             v: Å, from the sender j to the receiver i.
             half: whether each pair stands once, for both directions.
         """
         config = self.config
-        order = torch.argsort(self.species(numbers), stable=True)
-        place = torch.empty_like(order).index_copy(0, order, torch.arange(len(order), device=order.device))
+        n = len(numbers) if halo is None else halo.n_own
+        order = torch.argsort(self.species(numbers[:n]), stable=True)
+        place = torch.empty_like(order).index_copy(0, order, torch.arange(n, device=order.device))
+        if halo is not None:
+            # copies stay behind, in their order
+            copies = torch.arange(n, len(numbers), device=order.device)
+            order, place = torch.cat([order, copies]), torch.cat([place, copies])
+        spread = None if halo is None else _Spread(halo, order, place[:n])
         species = self.species(numbers)[order]
-        elements = _Elements.of(species)
-        rows = Rows.of(place[i], place[j], len(order), half, v.dtype)
+        elements = _Elements.of(species[:n])
+        rows = Rows.of(place[i], place[j], n, half, v.dtype, partial=halo is not None)
         r = v.norm(dim=-1)
         harmonics = torch.cat(component_harmonics(v / r.unsqueeze(-1), config.edge_degree), dim=-1)
         radial = bessel_basis(r, self.frequency, config.cutoff, config.cutoff_power)
         h = [(self.embedding[species] / math.sqrt(len(config.elements))).unsqueeze(1)]
         features = []
         for layer in self.layers:
-            h = layer(h, elements, rows, radial, harmonics)
-            features.append([x.index_select(0, place).mT for x in h])
+            h = layer(h, elements, rows, radial, harmonics, spread)
+            features.append([x.index_select(0, place[:n]).mT for x in h])
         return features
+
+
+@dataclass(frozen=True, eq=False)
+class _Spread:
+    """What a domain's atoms have to send, to all domains, in this network's order of atoms."""
+
+    halo: Halo
+    order: Int[Tensor, "N"]
+    place: Int[Tensor, "O"]
+
+    def __call__(self, h: list[Tensor]) -> list[Tensor]:
+        return [x.index_select(0, self.order) for x in self.halo.fill(*(x.index_select(0, self.place) for x in h))]
 
 
 @dataclass(frozen=True)
@@ -257,6 +282,7 @@ class Layer(nn.Module):
         came = 0 if t == 0 else config.degrees[t - 1]
         goes = config.degrees[t]
         self.config = config
+        self.first = t == 0
         self.neighbors = config.average_neighbors[t]
         self.paths = convolution_paths(came, config.edge_degree, config.edge_degree)
         self.residual = t > 0 or config.residual_first
@@ -289,10 +315,13 @@ class Layer(nn.Module):
         rows: Rows,
         radial: Float[Tensor, "E B"],
         harmonics: Float[Tensor, "E S"],
+        spread: _Spread | None = None,
     ) -> list[Tensor]:
         """Features [N, 2l+1, K] of the next layer from those of the last one."""
         root = math.sqrt(self.config.channels)
-        a = self.convolve(h, rows, radial, harmonics)
+        a = self.convolve(h, rows, radial, harmonics, spread)
+        if spread is not None:
+            h = [spread.halo.own(x) for x in h]
         mixed = [elements.linear(x, w) for x, w in zip(h if self.residual else a, self.skip, strict=False)]
         scaled = [x / math.sqrt(self.config.channels * len(self.config.elements)) for x in mixed]
         rest = scaled if self.residual else []
@@ -304,11 +333,21 @@ class Layer(nn.Module):
         return result
 
     def convolve(
-        self, h: list[Tensor], rows: Rows, radial: Float[Tensor, "E B"], harmonics: Float[Tensor, "E S"]
+        self,
+        h: list[Tensor],
+        rows: Rows,
+        radial: Float[Tensor, "E B"],
+        harmonics: Float[Tensor, "E S"],
+        spread: _Spread | None = None,
     ) -> list[Tensor]:
         """Messages of all neighbours, mixed and divided by their average number: [N, 2l+1, K] for l = 0..3."""
-        k, n, width = self.config.channels, len(h[0]), rows.width
-        sent = [(x @ w / math.sqrt(k)).index_select(0, rows.sender) for x, w in zip(h, self.up, strict=True)]
+        k, width = self.config.channels, rows.width
+        ready = [x @ w / math.sqrt(k) for x, w in zip(h, self.up, strict=True)]
+        n = len(h[0]) if spread is None else spread.halo.n_own
+        if spread is not None and not self.first:
+            # the elements of copies are known, what layers have made of them is not
+            ready = spread(ready)
+        sent = [x.index_select(0, rows.sender) for x in ready]
         # radial functions and harmonics once for each pair; the latter of odd degree change sign with its direction
         weights = self.radial_functions(radial).index_select(0, rows.pair).unbind(1)
         sign = rows.sign.unsqueeze(-1)

@@ -30,14 +30,24 @@ class Rows:
     width: int
 
     @staticmethod
-    def of(i: Int[Tensor, "P"], j: Int[Tensor, "P"], n_atoms: int, half: bool, dtype: torch.dtype) -> Rows:
-        """Rows of a list of pairs i <- j, each standing for both directions if the list is a half one."""
+    def of(
+        i: Int[Tensor, "P"], j: Int[Tensor, "P"], n_atoms: int, half: bool, dtype: torch.dtype, partial: bool = False
+    ) -> Rows:
+        """Rows of a list of pairs i <- j, each standing for both directions if the list is a half one.
+
+        Args:
+            n_atoms: N.
+            partial: whether there are atoms after these, which send but have no rows.
+        """
         n_pairs = len(i)
         receive = torch.cat([i, j]) if half else i
         send = torch.cat([j, i]) if half else j
-        counts = torch.bincount(receive, minlength=n_atoms)
+        counts = torch.bincount(receive, minlength=n_atoms)[:n_atoms]
         width = int(counts.max()) if n_pairs else 0
+        # the receivers left out come last
         order = torch.argsort(receive, stable=True)
+        if partial:
+            order = order[: int(counts.sum())]
         first = counts.cumsum(0) - counts
         place = receive[order] * width + torch.arange(len(order), device=i.device) - first[receive[order]]
         # empty places repeat a pair of the same atom, so that what is not a number stays within its structure

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import silu, softplus
 
+from heliodor.halo import Halo
 from heliodor.neighbors import Neighbors
 from heliodor.potentials.angular import degree_sizes, spherical_harmonics
 from heliodor.potentials.radial import BernsteinBasis, polynomial_cutoff
@@ -49,6 +50,7 @@ class EdgeGeometry:
     basis: Float[Tensor, "E K"]
     cutoff: Float[Tensor, "E"]
     harmonics: Float[Tensor, "E2 M"]
+    halo: Halo | None = None
 
 
 class Dense(nn.Module):
@@ -80,12 +82,12 @@ class ChargeSpinEmbedding(nn.Module):
         self.residual_1 = nn.Linear(f, f, bias=False)
 
     def forward(
-        self, numbers: Int[Tensor, "N"], psi: Float[Tensor, "B"], batch: Int[Tensor, "N"]
+        self, numbers: Int[Tensor, "N"], psi: Float[Tensor, "B"], batch: Int[Tensor, "N"], halo: Halo | None = None
     ) -> Float[Tensor, "N F"]:
         row = (psi < 0).long()
         logits = (self.query[numbers] * self.key[row][batch]).sum(-1) / math.sqrt(self.query.shape[1])
         weight = softplus(logits)
-        total = torch.zeros_like(psi).index_add(0, batch, weight)
+        total = torch.zeros_like(psi).index_add(0, batch, weight) if halo is None else halo.sum(weight).view(1)
         u = (psi[batch] * weight / total[batch]).unsqueeze(-1) * self.value[row][batch]
         return u + self.residual_1(silu(self.residual_0(silu(u))))
 
@@ -142,8 +144,10 @@ class SO3kratesLayer(nn.Module):
         return torch.baddbmm(bias, radial, self.radial_out)
 
     def forward(
-        self, x: Float[Tensor, "N F"], ev: Float[Tensor, "N M"] | None, edges: EdgeGeometry
-    ) -> tuple[Float[Tensor, "N F"], Float[Tensor, "N M"]]:
+        self, x: Float[Tensor, "_ F"], ev: Float[Tensor, "_ M"] | None, edges: EdgeGeometry
+    ) -> tuple[Float[Tensor, "O F"], Float[Tensor, "O M"]]:
+        if edges.halo is not None and ev is not None:
+            x, ev = edges.halo.fill(x, ev)
         n, f, heads, degrees = x.shape[0], self.n_features, self.n_heads, self.n_degrees
         filter_x, filter_ev = self.filters(edges, ev).unbind(0)
         q, k, v = _project(x, self.project_x, 3)
@@ -159,6 +163,11 @@ class SO3kratesLayer(nn.Module):
         ev_update = torch.zeros(n, geometric.shape[1], dtype=x.dtype, device=x.device)
         ev_update = ev_update.index_add(0, edges.receive, geometric)
 
+        if edges.halo is not None:
+            # what reaches copies here is a part of what reaches their atoms where they are at home
+            own = edges.halo.own
+            x, x_update, ev_update = own(x), own(x_update), own(ev_update)
+            ev = None if ev is None else own(ev)
         x = self.norm_1(x + x_update)
         ev = ev_update if ev is None else ev + ev_update
         x = x + self.update(silu(x))
@@ -192,7 +201,12 @@ class SO3krates(nn.Module):
         self.register_buffer("parity", torch.tensor(signs), persistent=False)
 
     def geometry(
-        self, i: Int[Tensor, "E"], j: Int[Tensor, "E"], r: Float[Tensor, "E 3"], d: Float[Tensor, "E"]
+        self,
+        i: Int[Tensor, "E"],
+        j: Int[Tensor, "E"],
+        r: Float[Tensor, "E 3"],
+        d: Float[Tensor, "E"],
+        halo: Halo | None = None,
     ) -> EdgeGeometry:
         """Expand the half list's edges in radial and angular functions; Y(-r) = (-1)^l Y(r)."""
         harmonics = spherical_harmonics(r / d.unsqueeze(-1), self.config.degrees)
@@ -204,6 +218,7 @@ class SO3krates(nn.Module):
             basis=self.basis(d),
             cutoff=polynomial_cutoff(d, self.config.cutoff),
             harmonics=torch.cat([harmonics, harmonics * self.parity]),
+            halo=halo,
         )
 
     def embed(
@@ -212,14 +227,15 @@ class SO3krates(nn.Module):
         charge: Float[Tensor, "B"],
         spin: Float[Tensor, "B"],
         batch: Int[Tensor, "N"],
+        halo: Halo | None = None,
     ) -> Float[Tensor, "N F"]:
         """Features before the first layer."""
         x = self.element[numbers]
-        x = x + self.charge_embedding(numbers, charge, batch) + self.spin_embedding(numbers, spin, batch)
+        x = x + self.charge_embedding(numbers, charge, batch, halo) + self.spin_embedding(numbers, spin, batch, halo)
         return x / math.sqrt(3.0)
 
-    def forward(self, x: Float[Tensor, "N F"], edges: EdgeGeometry) -> Float[Tensor, "N F"]:
-        """Run the layers on embedded atoms."""
+    def forward(self, x: Float[Tensor, "N F"], edges: EdgeGeometry) -> Float[Tensor, "O F"]:
+        """Run the layers on embedded atoms; of a domain, only its own atoms come out."""
         ev = None
         for layer in self.layers:
             x, ev = layer(x, ev, edges)

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from heliodor.halo import Halo
 from heliodor.kernels.derived import as_terms
 from heliodor.neighbors import Neighbors
 from heliodor.physics.dispersion import qdo_dispersion
@@ -93,37 +94,42 @@ class SO3LR(Potential):
         """Per-atom energies by term, partial charges and Hirshfeld ratios."""
         if self.derives(neighbors):
             return as_terms(self.kernel, system, neighbors)
-        edges = neighbors.within(system)
+        edges, pairs = neighbors.within(system), neighbors.long_range
+        if pairs is None:
+            raise ValueError("SO3LR needs a long-range list: use potential.neighbors(system)")
         r = edges.vectors(system).to(self.dtype)
         d = r.square().sum(-1).sqrt()
-        numbers, batch = system.numbers, system.batch
-        x = self.network.embed(numbers, system.charge.to(self.dtype), system.spin.to(self.dtype), batch)
-        geometry = self.network.geometry(edges.i, edges.j, r, d)
+        inner, home, outer = edges.inner(system), edges.home(system), pairs.inner(system)
+        charge, spin = system.charge.to(self.dtype), system.spin.to(self.dtype)
+        x = self.network.embed(inner.numbers, charge, spin, inner.batch, edges.halo)
+        geometry = self.network.geometry(edges.i, edges.j, r, d, edges.halo)
         x = self.network(x, geometry)
 
+        numbers = home.numbers
         node = self.energy_scale[numbers] * self.energy_head(x).squeeze(-1) + self.energy_offset[numbers]
-        z = numbers.to(self.dtype)
+        z = inner.numbers.to(self.dtype)
         zbl = self.zbl(d, z[edges.i], z[edges.j], geometry.cutoff)
-        charges = self.partial_charges(x, system)
-        ratios = self.hirshfeld_ratios(x, system)
-        if neighbors.long_range is None:
-            raise ValueError("SO3LR needs a long-range list: use potential.neighbors(system)")
-        coulomb, dispersion = self.long_range(system, neighbors.long_range, charges, ratios)
+        charges = self.partial_charges(x, home, edges.halo)
+        ratios = self.hirshfeld_ratios(x, home)
+        coulomb, dispersion = self.long_range(outer, pairs, *pairs.fill(charges, ratios))
         return Terms(
             energies={
                 "so3krates": node,
-                "zbl": _share(zbl, edges, system.n_atoms),
-                "electrostatics": _share(coulomb, neighbors.long_range, system.n_atoms),
-                "dispersion": _share(dispersion, neighbors.long_range, system.n_atoms),
+                "zbl": edges.own(_share(zbl, edges, inner.n_atoms)),
+                "electrostatics": pairs.own(_share(coulomb, pairs, outer.n_atoms)),
+                "dispersion": pairs.own(_share(dispersion, pairs, outer.n_atoms)),
             },
             charges=charges,
             hirshfeld_ratios=ratios,
-            force_error=self.force_error(x, system),
+            force_error=self.force_error(x, home),
         )
 
-    def partial_charges(self, x: Float[Tensor, "N F"], system: System) -> Float[Tensor, "N"]:
-        """Charges in e that add up to the total charge of each structure (or fragment)."""
+    def partial_charges(self, x: Float[Tensor, "N F"], system: System, halo: Halo | None = None) -> Float[Tensor, "N"]:
+        """Charges in e that add up to the total charge of each structure (or fragment), in all domains together."""
         raw = self.charge_head(x).squeeze(-1) + self.charge_offset[system.numbers]
+        if halo is not None:
+            found, count = halo.sum(torch.stack([raw, torch.ones_like(raw)], dim=-1)).unbind(-1)
+            return raw + (system.charge.to(raw.dtype) - found) / count
         if system.fragment is not None and system.fragment_charge is not None:
             group, total = system.fragment, system.fragment_charge.to(raw.dtype)
         else:

@@ -159,22 +159,23 @@ class SpookyNet(Potential):
         edges = neighbors.within(system)
         r = edges.vectors(system).to(self.dtype)
         d = r.square().sum(-1).sqrt()
-        molecules = Molecules.of(system, self.config.n_features)
-        x = self.contributions(system, self.surroundings(edges, r, d, system.n_atoms), molecules)
+        inner, home = edges.inner(system), edges.home(system)
+        molecules = Molecules.of(home, self.config.n_features, edges.halo)
+        x = self.contributions(home, self.surroundings(edges, r, d, home.n_atoms), molecules)
         out = self.output(x)
-        bias = self.element_bias[system.numbers]
+        bias = self.element_bias[home.numbers]
         # float64: energies of isolated atoms may be large
         energies = {"spookynet": out[:, 0].double() + bias[:, 0].double()}
-        charges = self.conserve(out[:, 1] + bias[:, 1], system, molecules)
+        charges = self.conserve(out[:, 1] + bias[:, 1], home, molecules)
         if self.zbl is not None:
-            z = system.numbers.to(self.dtype)
+            z = inner.numbers.to(self.dtype)
             pair = self.zbl(d, z[edges.i], z[edges.j], exponential_cutoff(d, self.cutoff))
-            energies["zbl"] = _share(pair, edges, system.n_atoms)
+            energies["zbl"] = edges.own(_share(pair, edges, inner.n_atoms))
         if self.has_long_range:
             if neighbors.long_range is None:
                 raise ValueError("SpookyNet needs a long-range list: use potential.neighbors(system)")
             energies |= self.long_range(system, neighbors.long_range, charges)
-        return Terms(energies=energies, charges=charges, force_error=self.force_error(x, system))
+        return Terms(energies=energies, charges=charges, force_error=self.force_error(x, home))
 
     def embed(self, system: System, molecules: Molecules) -> Float[Tensor, "N F"]:
         """Features before the first module: element, charge, spin."""
@@ -191,7 +192,13 @@ class SpookyNet(Potential):
     ) -> Surroundings:
         """What the modules need to know of the edges."""
         return Surroundings.of(
-            edges.i, edges.j, r / d.unsqueeze(-1), self.radial(d), n_atoms, irreducible=self.config.irreducible
+            edges.i,
+            edges.j,
+            r / d.unsqueeze(-1),
+            self.radial(d),
+            n_atoms,
+            irreducible=self.config.irreducible,
+            halo=edges.halo,
         )
 
     def contributions(self, system: System, around: Surroundings, molecules: Molecules) -> Float[Tensor, "N F"]:
@@ -227,7 +234,8 @@ class SpookyNet(Potential):
 
     def conserve(self, raw: Float[Tensor, "N"], system: System, molecules: Molecules) -> Float[Tensor, "N"]:
         """Charges that add up to the total of each structure, the correction shared evenly."""
-        missing = (system.charge.to(raw.dtype) - molecules.sum(raw)) / system.counts
+        counts = system.counts if molecules.halo is None else molecules.sum(torch.ones_like(raw))
+        missing = (system.charge.to(raw.dtype) - molecules.sum(raw)) / counts
         return raw + molecules.spread(missing)
 
     def long_range(
@@ -235,13 +243,21 @@ class SpookyNet(Potential):
     ) -> dict[str, Float[Tensor, "N"]]:
         """Electrostatics and dispersion, eV per atom."""
         d = pairs.vectors(system).to(self.dtype).square().sum(-1).sqrt()
+        outer = pairs.inner(system)
+        coordination = None
+        if self.d4 is None:
+            (charges,) = pairs.fill(charges)
+        else:
+            coordination = pairs.own(self.d4.coordination(d / BOHR_2014, pairs.i, pairs.j, outer.numbers))
+            charges, coordination = pairs.fill(charges, coordination)
         cutoff, found = self.config.long_range_cutoff, {}
         if self.config.electrostatics:
             product = charges.index_select(0, pairs.i) * charges.index_select(0, pairs.j)
             pair = smeared_coulomb(d, product, 0.25 * self.cutoff, 0.75 * self.cutoff, cutoff)
-            found["electrostatics"] = _share(pair, pairs, system.n_atoms)
+            found["electrostatics"] = pairs.own(_share(pair, pairs, outer.n_atoms))
         if self.d4 is not None:
-            found["dispersion"] = _share(self.d4(d, pairs.i, pairs.j, system.numbers, charges), pairs, system.n_atoms)
+            pair = self.d4(d, pairs.i, pairs.j, outer.numbers, charges, coordination)
+            found["dispersion"] = pairs.own(_share(pair, pairs, outer.n_atoms))
         return found
 
     def set_element_energies(self, energies: Mapping[int, float]) -> None:

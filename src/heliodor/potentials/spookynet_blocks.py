@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, softplus
 
 from heliodor.errors import InputError
+from heliodor.halo import Halo
 from heliodor.potentials.favor import Molecules, RandomFeatureAttention
 
 ACTIVATIONS = ("swish", "ssp")
@@ -169,12 +170,14 @@ class Surroundings:
         send: neighbours; any atom where the basis is zero.
         basis: radial functions.
         direction, quadrupole: angular functions of the unit vector to the neighbour, of degrees 1 and 2.
+        halo: in a domain of a divided simulation; rows are of its own atoms, neighbours may be copies.
     """
 
     send: Int[Tensor, "NS"]
     basis: Float[Tensor, "NS K"]
     direction: Float[Tensor, "N 3 S"]
     quadrupole: Float[Tensor, "N Q S"]
+    halo: Halo | None = None
 
     @staticmethod
     def of(
@@ -185,14 +188,19 @@ class Surroundings:
         n_atoms: int,
         *,
         irreducible: bool,
+        halo: Halo | None = None,
     ) -> Surroundings:
-        """From a half list of edges; ``unit`` points from i to j."""
+        """From a half list of edges; ``unit`` points from i to j, ``n_atoms`` have rows."""
         receive, n_edges = torch.cat([i, j]), len(i)
         order = torch.argsort(receive)
         counts = torch.bincount(receive, minlength=n_atoms)
+        if halo is not None:
+            # copies, which come last, receive where they are at home
+            counts = counts[:n_atoms]
+            order = order[: int(counts.sum())]
         width = max(int(counts.max()), 1)
         row = receive[order]
-        place = row * width + torch.arange(2 * n_edges, device=i.device) - (counts.cumsum(0) - counts)[row]
+        place = row * width + torch.arange(len(order), device=i.device) - (counts.cumsum(0) - counts)[row]
         edge = order % max(n_edges, 1)
         flip = torch.where(order < n_edges, 1.0, -1.0).to(unit.dtype).unsqueeze(-1)
         both = torch.cat([unit, basis], dim=1).index_select(0, edge)
@@ -206,6 +214,7 @@ class Surroundings:
             padded[:, 3:],
             u.view(n_atoms, width, 3).mT,
             _quadrupole(u, irreducible).view(n_atoms, width, -1).mT,
+            halo,
         )
 
 
@@ -270,10 +279,12 @@ class Interaction(nn.Module):
         return x, self.output(x).squeeze(0)
 
     def messages(
-        self, center: Float[Tensor, "N F"], senders: tuple[Tensor, Tensor, Tensor], around: Surroundings
+        self, center: Float[Tensor, "N F"], senders: tuple[Tensor, ...], around: Surroundings
     ) -> Float[Tensor, "N F"]:
         """The atom's own features, its neighbours', and the squared dipoles and quadrupoles they make."""
         n, f = center.shape
+        if around.halo is not None:
+            senders = around.halo.fill(*senders)
         s, p, d = (
             (sent.index_select(0, around.send) * linear(around.basis, weight)).view(n, -1, f)
             for sent, weight in zip(senders, self.radial.weight.chunk(3), strict=True)
