@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 
 import pytest
 
@@ -88,3 +89,18 @@ def test_verify_of_something_else(cli):
     absent = cli("models", "verify", "mace-off23-small")
     assert absent.code == 2
     assert "models fetch mace-off23-small" in absent.error
+
+
+def test_to_lammps_writes_what_lammps_reads(cli, tmp_path):
+    path = tmp_path / "model.mliap"
+    told = cli(
+        "models", "to-lammps", "heliodor-mini", "-o", str(path), "--charge", "-2", "--long-range-cutoff", "9"
+    ).out
+    assert f"pair_style mliap unified {path} 0" in told
+    unified = pickle.loads(path.read_bytes())
+    assert (unified.charge, unified.rcutfac) == (-2.0, 4.5)
+    assert "H" in unified.element_types
+    again = cli("models", "to-lammps", "heliodor-mini", "-o", str(path))
+    assert (again.code, "--overwrite" in again.err) == (2, True)
+    broken = cli("models", "to-lammps", "heliodor-mini", "-o", str(tmp_path / "x.pt"), "--charge", "0.5")
+    assert (broken.code, (tmp_path / "x.pt").exists()) == (2, False)

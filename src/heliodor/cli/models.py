@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from heliodor.cli.common import Json, Overwrite, print_json, print_lines
+from heliodor.cli.common import Dtype, Json, LongRangeCutoff, Overwrite, print_json, print_lines
 from heliodor.errors import InputError
 
 if TYPE_CHECKING:
@@ -213,6 +213,36 @@ def import_file(
         )
     path = import_model(file, chosen, head=head)
     print_lines([("model", f"{chosen}: {path}"), ("use", f"heliodor md FILE --model {chosen}")], sys.stdout)
+
+
+@app.command("to-lammps")
+def to_lammps(
+    name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="Model name or file.", show_default=False)],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="[default: NAME.pt]", show_default=False)
+    ] = None,
+    charge: Annotated[float, typer.Option("--charge", metavar="E", help="Total charge of all atoms, e.")] = 0.0,
+    spin: Annotated[int, typer.Option("--spin", metavar="N", help="Unpaired electrons of all atoms.")] = 0,
+    units: Annotated[str, typer.Option("--units", help="LAMMPS's: metal or real.")] = "metal",
+    dtype: Dtype = "float32",
+    long_range_cutoff: LongRangeCutoff = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Write the file that LAMMPS's 'pair_style mliap unified' reads, for many processes (docs/scaling.md)."""
+    from heliodor.cli.common import load_model
+    from heliodor.engines.lammps.mliap import write_mliap
+
+    path = output or Path(f"{Path(name).stem}.pt")
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} exists: choose another --output, or --overwrite")
+    model = load_model(name, device="cpu", dtype=dtype, long_range_cutoff=long_range_cutoff, kernels="reference")
+    unified = write_mliap(model, path, charge=charge, spin=spin, units=units)
+    lines = [
+        ("model", f"{path}, units {units}, cutoff {unified.cutoff:g} Å, charge {charge:g} e"),
+        ("use", f"pair_style mliap unified {path} 0"),
+        ("", f"pair_coeff * * ELEMENT ...     (of {' '.join(unified.element_types)})"),
+    ]
+    print_lines(lines, sys.stdout)
 
 
 def describe_model(name: str) -> dict[str, Any]:
