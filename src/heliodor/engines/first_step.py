@@ -38,6 +38,11 @@ def check_positions(evaluator: Evaluator, positions: Float[np.ndarray, "N 3"], e
                 f"{engine} hands positions {factor:.4g} times those of the structure: they are in {unit}, not in Å; "
                 "check the units it was set up with"
             )
+        if _same(evaluator, positions * factor):
+            raise InputError(
+                f"{engine} hands positions {1.0 / factor:.4g} times those of the structure: it was given Å where it "
+                f"takes {unit}; check the units it was set up with"
+            )
     if _permuted(evaluator, positions):
         raise InputError(
             f"{engine} has the same atoms in another order than the structure given to heliodor: write one of the "
