@@ -95,15 +95,16 @@ class Prediction:
 
     def detached(self, device: str | torch.device | None = None) -> Prediction:
         """Without graph, on a device (so that numpy can read it on the CPU)."""
+        return Prediction(**{f.name: _moved(getattr(self, f.name), device) for f in fields(self)})
 
-        def move(value: Any) -> Any:
-            if isinstance(value, dict):
-                return {name: tensor.detach().to(device) for name, tensor in value.items()}
-            if isinstance(value, Spread):
-                return value.detached(device)
-            return None if value is None else value.detach().to(device)
 
-        return Prediction(**{f.name: move(getattr(self, f.name)) for f in fields(self)})
+# not inside `detached`: the checks of shapes in tests wrap a function each time it is defined
+def _moved(value: Any, device: str | torch.device | None) -> Any:
+    if isinstance(value, dict):
+        return {name: tensor.detach().to(device) for name, tensor in value.items()}
+    if isinstance(value, Spread):
+        return value.detached(device)
+    return None if value is None else value.detach().to(device)
 
 
 class Potential(nn.Module):

@@ -80,13 +80,8 @@ class System:
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> System:
         """Move to a device and, for the floating-point fields, to a dtype."""
-
-        def move(x: Tensor | None) -> Tensor | None:
-            if x is None:
-                return None
-            return x.to(device=device, dtype=dtype if x.is_floating_point() else None)
-
-        return System(**{name: move(getattr(self, name)) for name in self.__dataclass_fields__})  # type: ignore[arg-type]
+        fields = {name: _moved(getattr(self, name), device, dtype) for name in self.__dataclass_fields__}
+        return System(**fields)  # type: ignore[arg-type]
 
     def replace(self, **changes: Any) -> System:
         """A copy with some fields exchanged."""
@@ -171,6 +166,12 @@ class System:
                 )
             )
         return frames
+
+
+def _moved(x: Tensor | None, device: torch.device | str | None, dtype: torch.dtype | None) -> Tensor | None:
+    if x is None:
+        return None
+    return x.to(device=device, dtype=dtype if x.is_floating_point() else None)
 
 
 def read_charge(atoms: ase.Atoms, explicit: float | None = None) -> float:
