@@ -38,12 +38,14 @@ def architectures() -> dict[str, tuple[type[Potential], Any]]:
     from heliodor.potentials.mace_dielectric import MACEDielectric, MACEDielectricConfig
     from heliodor.potentials.so3lr import SO3LR, SO3LRConfig
     from heliodor.potentials.spookynet import SpookyNet, SpookyNetConfig
+    from heliodor.potentials.sum import Sum, SumConfig
 
     return {
         "so3lr": (SO3LR, SO3LRConfig),
         "spookynet": (SpookyNet, SpookyNetConfig),
         "mace": (MACE, MACEConfig),
         "mace-dielectric": (MACEDielectric, MACEDielectricConfig),
+        "sum": (Sum, SumConfig),
     }
 
 
@@ -147,7 +149,8 @@ def load_checkpoint(path: str | Path, expected_sha256: str | None = None) -> Pot
         )
     cls, config_class = known[name]
     try:
-        potential = cls(config_class.from_dict(header["config"])).double()  # type: ignore[call-arg]
+        build: Any = getattr(cls, "from_config", cls)
+        potential: Potential = build(config_class.from_dict(header["config"])).double()
         if header.get("uncertainty") is not None:
             potential.uncertainty = ForceError(ForceErrorConfig.from_dict(header["uncertainty"])).double()
         stored = load_bytes(content)

@@ -27,8 +27,11 @@ from heliodor.cli import (
     helix,
     label,
     md,
+    metad,
     models,
     opt,
+    pigs,
+    pimd,
     prepare,
     protocol,
     report,
@@ -64,6 +67,8 @@ vib.register(app)
 crystal.register(app)
 scan.register(app)
 protocol.register(app)
+metad.register(app)
+pimd.register(app)
 binding.register(app)
 helix.register(app)
 evaluate.register(app)
@@ -74,6 +79,7 @@ gems.register(app)
 data.register(app)
 train.register(app)
 distil.register(app)
+pigs.register(app)
 bench.register(app)
 app.add_typer(models.app, name="models")
 

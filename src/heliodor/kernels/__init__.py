@@ -35,6 +35,10 @@ def choose_kernels(potential: Potential, device: torch.device, name: str) -> str
     Raises:
         ModelError: no such kernel for this model, device and dtype, or what it needs is not installed.
     """
+    own = getattr(potential, "choose_kernels", None)
+    if own is not None:
+        # a sum: each member its own
+        return str(own(device, name))
     potential.use_kernel(None, REFERENCE)
     if name == REFERENCE:
         return REFERENCE
@@ -75,6 +79,7 @@ def will_compile(potential: Potential) -> bool:
     """Whether the first evaluation has to compile the kernel, which takes tens of seconds once on a machine."""
     if potential.kernels != NUMBA:
         return False
+    potential = getattr(potential, "base", potential)
     from pathlib import Path
 
     from heliodor.potentials.mace import MACE
