@@ -78,7 +78,7 @@ class Neighbors:
         stale.
         """
         if system.cell is self.cell:
-            moved = (system.positions - self.positions).square().sum(-1).amax()
+            moved = _squared(system.positions - self.positions).amax()
             return ~(4.0 * moved <= self.skin**2)
         periodic = system.pbc.all(-1, keepdim=True).unsqueeze(-1)
         identity = torch.eye(3, dtype=system.dtype, device=system.device)
@@ -99,7 +99,7 @@ class Neighbors:
         if self.skin == 0.0 or self.n_edges == 0:
             return self
         with torch.no_grad():
-            squared = self.vectors(system).square().sum(-1)
+            squared = _squared(self.vectors(system))
             limit = self.cutoff.square()
             bound = limit[0] if len(limit) == 1 else limit[system.batch[self.i]]
             keep = (squared <= bound).nonzero().squeeze(-1)
@@ -192,6 +192,14 @@ def find_neighbors(
     if long_range_cutoff is not None:
         result = replace(result, long_range=find_neighbors(system, long_range_cutoff, half=half, skin=skin))
     return result
+
+
+def _squared(vectors: Float[Tensor, "M 3"]) -> Float[Tensor, "M"]:
+    """Squared lengths."""
+    if vectors.device.type != "cpu":
+        return vectors.square().sum(-1)
+    # torch's sum over three columns takes four times as long as this product
+    return torch.mv(vectors.square(), vectors.new_ones(3))
 
 
 def _offsets(
