@@ -140,8 +140,25 @@ def test_another_order_number_or_structure_is_told(mini: Potential, periodic: bo
         check_positions(evaluator, atoms.positions[1:], "Engine")
     other = atoms.positions.copy()
     other[4] += [0.3, 0.2, 0.0]
-    with pytest.raises(InputError, match=r"not those of the structure.*first seen at atom 4"):
+    with pytest.raises(InputError, match=r"not those of the structure.*least of all that of atom 4"):
         check_positions(evaluator, other, "Engine")
+    slightly = atoms.positions + np.eye(len(atoms), 3) * 0.01
+    with pytest.raises(InputError, match="not those of the structure"):
+        check_positions(evaluator, slightly, "Engine")
+    hydrogens = np.flatnonzero(atoms.numbers == 1)[:2]
+    swapped = np.arange(len(atoms))
+    swapped[hydrogens] = hydrogens[::-1]
+    shown = atoms.positions[swapped] + (np.asarray(atoms.cell)[2] if periodic else 5.0)
+    with pytest.raises(InputError, match="Engine has the same atoms in another order"):
+        check_positions(evaluator, shown, "Engine")
+
+
+def test_a_turned_molecule_is_not_one_in_another_order(mini: Potential) -> None:
+    atoms = molecule("CH3CH2OH")
+    turned = atoms.copy()
+    turned.rotate(30, "z")
+    with pytest.raises(InputError, match="not those of the structure"):
+        check_positions(Evaluator(mini, atoms), turned.positions, "Engine")
 
 
 def test_forces_of_the_model_pass_and_others_are_explained(mini: Potential) -> None:

@@ -63,10 +63,10 @@ def test_a_batch_is_bead_by_bead():
     water = molecule("H2O")
     water.info["charge"] = 0
     rng = np.random.default_rng(0)
-    beads = [(water.positions + rng.normal(0, 0.05, (3, 3))) / Bohr for _ in range(5)]
-    model = heliodor.load("so3lr", device="cpu", dtype="float64", kernels="reference")
+    beads = [(water.positions + rng.normal(0, 0.05, (3, 3))) / Bohr for _ in range(3)]
+    model = heliodor.load("heliodor-mini", device="cpu", dtype="float64", kernels="reference")
     together = Beads(model, water, compare=False)
-    both = together([NO_CELL] * 5, beads)
+    both = together([NO_CELL] * 3, beads)
     assert together.calls == 1
     for bead, one in zip(beads, both, strict=True):
         (alone,) = Beads(model, water, compare=False)([NO_CELL], [bead])
@@ -77,6 +77,43 @@ def test_a_batch_is_bead_by_bead():
         moved.positions = bead * Bohr
         dipole = heliodor.evaluate(model, moved).dipole[0].numpy() / Bohr
         np.testing.assert_allclose(json.loads(one[3])["dipole"], dipole, atol=1e-6)
+
+
+def test_dipole_of_a_box_does_not_depend_on_images():
+    near, far = molecule("H2O"), molecule("H2O")
+    far.rotate(70.0, (1, 2, 3))
+    far.positions += (0.5, 2.9, 0.3)
+    box = near + far
+    box.info["charge"] = 0
+    box.set_cell([[9.0, 0, 0], [1.0, 8.0, 0], [0.5, -1.0, 8.5]])
+    box.pbc = True
+    cell, whole = np.array(box.cell), box.positions.copy()
+    # an atom of a molecule on the other side, and a whole molecule
+    box.positions[1] -= cell[0]
+    box.positions[3:] += cell[1] - cell[2]
+    model = heliodor.load("heliodor-mini", device="cpu", dtype="float64", kernels="reference")
+    charges = heliodor.evaluate(model, box).charges.numpy()
+    # charge flows between the molecules, so that images of whole molecules matter for Σ q r
+    assert abs(charges[:3].sum()) > 1e-4
+    exact = np.zeros(3)
+    for start in (0, 3):
+        atoms = slice(start, start + 3)
+        centre = box.get_masses()[atoms] @ whole[atoms] / box.get_masses()[atoms].sum()
+        for charge, place in zip(charges[atoms], whole[atoms], strict=True):
+            exact += charge * (place - centre)
+    beads = Beads(model, box)
+    for positions in (box.positions, whole):
+        ((*_, extras),) = beads([cell.T / Bohr], [positions / Bohr])
+        np.testing.assert_allclose(json.loads(extras)["dipole"], exact / Bohr, atol=1e-9)
+    chain = ase.Atoms("C6H12", [[1.5 * k, 0.4 * (-1) ** k, 0] for k in range(6)] + [[9, 9, 9]] * 12)
+    for k in range(12):
+        chain.positions[6 + k] = chain.positions[k // 2] + [0, 0.6 * (-1) ** (k // 2), 0.9 * (-1) ** k]
+    chain.set_cell([9.0, 10.0, 10.0])
+    chain.pbc = True
+    endless = Beads(model, chain)
+    ((*_, extras),) = endless([np.diag([9.0, 10.0, 10.0]) / Bohr], [chain.positions / Bohr])
+    assert not endless.has_dipoles
+    assert extras == ""
 
 
 def test_atomic_units():
@@ -186,12 +223,19 @@ def silent(line: socket.socket) -> None:
     time.sleep(1.5)
 
 
+def negative(line: socket.socket) -> None:
+    line.sendall(b"INIT        " + np.int32(0).tobytes() + np.int32(-5).tobytes())
+    time.sleep(0.2)
+
+
 def babbling(line: socket.socket) -> None:
     line.sendall(b"HELLO       ")
     time.sleep(0.2)
 
 
-@pytest.mark.parametrize(("talk", "words"), [(died, "closed|lost"), (silent, "silent"), (babbling, "'HELLO'")])
+@pytest.mark.parametrize(
+    ("talk", "words"), [(died, "closed|lost"), (silent, "silent"), (babbling, "'HELLO'"), (negative, "-5")]
+)
 def test_a_lost_socket_is_one_error_in_time(talk, words):
     address, thread = pretended(talk)
     begun = time.monotonic()

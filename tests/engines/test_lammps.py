@@ -191,6 +191,30 @@ def check_pressure(lmp) -> None:
         assert lmp.get_thermo(name) * 1e5 * PASCAL == pytest.approx(expected, abs=1e-9), name
 
 
+def test_runs_after_each_other_and_boxes_that_flip(start) -> None:
+    """Whatever LAMMPS does between, its energy is that of the atoms and the box it has."""
+    potential = LennardJones(cutoff=5.5)
+    lmp = start(argon(), potential)
+
+    def ours() -> float:
+        atoms, (low, high, xy, yz, xz, _, _) = argon(), lmp.extract_box()
+        x, y, z = np.subtract(high, low)
+        atoms.set_cell([[x, 0, 0], [xy, y, 0], [xz, yz, z]])
+        atoms.positions = of_atoms(lmp, "x", len(atoms)) - low
+        return float(heliodor.evaluate(potential, atoms).energy[0])
+
+    before = lmp.extract_box()[2]
+    for commands in (
+        ["thermo 7", "fix move all npt temp 80 80 0.5 tri 0 0 2", "run 5", "run 5"],
+        ["reset_timestep 0", "run 13", "unfix move", "minimize 0 1e-3 20 50"],
+        ["fix move all nve", "run 3 pre no", "run 2"],
+        ["fix shear all deform 1 xy final 7.0 remap x flip yes", "run 20", "unfix shear", "run 0"],
+    ):
+        lmp.commands_list(commands)
+        assert lmp.get_thermo("pe") == pytest.approx(ours(), abs=1e-10)
+    assert lmp.extract_box()[2] < before - 3.0
+
+
 def test_minimize(start) -> None:
     """LAMMPS's line searches want energies and forces that belong together."""
     potential = Morse()
@@ -304,6 +328,30 @@ class TestRefused:
         assert lmp.extract_global("ntimestep") < 20
         with pytest.raises(InputError, match="no longer finite"):
             lmp.cmd.run(5)
+
+    @pytest.mark.parametrize(
+        ("changed", "words"),
+        [
+            (
+                "group g id 5\ndelete_atoms group g compress no",
+                r"26 atoms by now.*to 27 \(the atom with id 5 is gone\)",
+            ),
+            ("create_atoms 1 single 1 1 5", r"28 atoms by now, the model was attached to 27: atoms cannot"),
+        ],
+    )
+    def test_atoms_that_come_and_go(self, start, changed: str, words: str) -> None:
+        lmp = start(argon(), LennardJones(cutoff=5.5))
+        lmp.command("run 1")
+        with pytest.raises(InputError, match=words):
+            lmp.commands_string(changed + "\nrun 1")
+
+    def test_atoms_that_fly_away(self, start) -> None:
+        lmp = start(ase.Atoms("N2", [[0, 0, 0], [0, 0, 1.1]]), Morse())
+        lmp.commands_list(
+            ["change_box all boundary f f f", "velocity all set 0 0 5000", "fix move all nve", "thermo 1"]
+        )
+        with pytest.raises(InputError, match=r"LAMMPS has \d atoms by now, the model was attached to 2"):
+            lmp.command("run 500")
 
     def test_mistake_in_a_model_is_no_silence(self, start) -> None:
         lmp = start(argon(), Breaks(cutoff=5.5))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
+import json
 import lzma
 import os
 import pickle
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 from functools import cache
@@ -443,34 +443,33 @@ MPIEXEC = Path(sys.prefix) / "bin" / "mpiexec"
 
 
 @pytest.mark.skipif(not MPIEXEC.exists(), reason="MPICH's mpiexec is not installed")
-def test_sums_and_the_end_of_real_processes():
-    script = """
-        import torch
-        from mpi4py import MPI  # as LAMMPS starts it
-        from heliodor.engines.lammps.ranks import find_ranks
-        ranks = find_ranks()
-        me = MPI.COMM_WORLD.Get_rank()
-        mine = torch.arange(6.0, dtype=torch.float64).view(2, 3) * (me + 1)
-        kept = mine.clone()
-        assert ranks.size == 2 and torch.equal(ranks.sum(mine), 3.0 * torch.arange(6.0).double().view(2, 3))
-        assert torch.equal(mine, kept) and float(ranks.max(torch.tensor(float(me)))) == 1.0
-        print("summed", flush=True)
-        if me == 1:
-            ranks.abort("no more")
-        MPI.COMM_WORLD.Barrier()
-    """
-    library = str(Path(sys.prefix) / "lib")
-    done = subprocess.run(
-        [str(MPIEXEC), "-n", "2", sys.executable, "-c", textwrap.dedent(script)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, "LD_LIBRARY_PATH": library, "OMP_NUM_THREADS": "1"},
-        check=False,
-    )
-    assert done.stdout.count("summed") == 2, done.stderr
-    assert done.returncode != 0
-    assert "heliodor, rank 1 of 2: no more" in done.stderr
+class TestRealProcesses:
+    def run(self, mode: str, folder: Path) -> subprocess.CompletedProcess[str]:
+        """Two of them; a hang is a failure."""
+        script = str(Path(__file__).parent / "mliap_ranks.py")
+        return subprocess.run(
+            [str(MPIEXEC), "-n", "2", sys.executable, script, mode, str(folder)],
+            capture_output=True,
+            text=True,
+            timeout=90,
+            env={**os.environ, "LD_LIBRARY_PATH": str(Path(sys.prefix) / "lib"), "OMP_NUM_THREADS": "1"},
+            check=False,
+        )
+
+    def test_so3lr_is_the_undivided_one_and_an_error_ends_both(self, tmp_path):
+        done = self.run("same", tmp_path)
+        for rank in (0, 1):
+            found = json.loads((tmp_path / f"{rank}.json").read_text())
+            assert found["sums"]
+            assert max(found["float64"].values()) < TOLERANCE
+            assert 1e-9 < max(found["float32"].values()) < 2e-4
+        assert done.returncode != 0
+        assert done.stderr.count("heliodor, rank 1 of 2: the network is down") == 1
+
+    def test_a_killed_process_ends_the_other(self, tmp_path):
+        done = self.run("killed", tmp_path)
+        assert done.returncode != 0
+        assert done.stdout.count("BAD TERMINATION") == 1 and "signal 9" in done.stdout
 
 
 # the stand-in itself --------------------------------------------------------------------------------------------

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,6 +82,12 @@ def now(context: openmm.Context, atoms: ase.Atoms) -> ase.Atoms:
     return there
 
 
+def displaced(atoms: ase.Atoms, positions: np.ndarray) -> ase.Atoms:
+    there = atoms.copy()
+    there.positions = positions
+    return there
+
+
 def waters(skewed: bool = True) -> ase.Atoms:
     """Three waters in a small box, already as OpenMM wants its boxes."""
     atoms = ase.Atoms()
@@ -132,6 +140,15 @@ def test_a_part_of_the_particles_in_any_order(mini: Potential) -> None:
     assert not forces[[k for k in range(11) if k not in particles]].any()
     with pytest.raises(InputError, match="5 particles for the 6 atoms"):
         openmm_force(mini, atoms, particles=[0, 1, 2, 3, 4])
+    for wrong in (np.ones(6, bool), [0, 1, 2, 3, 4, 4], [0, 1, 2, 3, 4, -1], [0.5, 1, 2, 3, 4, 5]):
+        with pytest.raises(InputError, match="each once: not a mask"):
+            openmm_force(mini, atoms, particles=wrong)
+    beyond = openmm.System()
+    for _ in range(7):
+        beyond.addParticle(12.0)
+    beyond.addForce(openmm_force(mini, atoms, particles=[0, 1, 2, 3, 4, 99]))
+    with pytest.raises(InputError, match="acts on particle 99, but the OpenMM system has only 7"):
+        check_simulation(context_of(beyond, everything[:7]), mini, atoms)
 
 
 def test_wrapped_molecules_are_the_same_and_cost_no_new_list(mini: Potential) -> None:
@@ -157,7 +174,7 @@ def test_verlet_goes_the_way_of_our_own_and_keeps_the_energy(mini: Potential, pe
     """Leapfrog is velocity Verlet if its velocities begin half a step earlier; so is its kinetic energy."""
     atoms = waters() if periodic else molecule("CH3OH")
     atoms.rattle(0.03, seed=5)
-    dt, steps = 0.5, 40
+    dt, steps = 0.5, 16
     state = init(System.from_atoms(atoms), mini, temperature=300.0, seed=2)
     masses = state.masses.numpy()[:, None]
     integrator = openmm.VerletIntegrator(dt * 1e-3)
@@ -197,6 +214,45 @@ class Morse(Potential):
         edges = neighbors.within(system)
         energy = 0.4 * (1.0 - (-1.5 * (edges.vectors(system).norm(dim=-1) - 2.0)).exp()).square()
         return Terms({"pair": torch.zeros(system.n_atoms, dtype=energy.dtype).index_add(0, edges.i, energy)})
+
+
+class Busy(Morse):
+    """Takes its time, and counts how many are inside."""
+
+    inside = most = 0
+
+    def forward(self, system: System, neighbors: Neighbors) -> Terms:
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        time.sleep(0.003)
+        self.inside -= 1
+        return super().forward(system, neighbors)
+
+
+def test_contexts_in_threads_take_turns_at_a_force() -> None:
+    """As replicas do: a force has one neighbour list, and a kernel one workspace."""
+    potential = Busy()
+    potential.cutoff = 4.0
+    atoms = ase.Atoms("C8", 2.5 * np.array(list(np.ndindex(2, 2, 2)), dtype=float))
+    system = openmm_system(potential, atoms, molecules=False)
+    rng = np.random.default_rng(0)
+    structures = [ase.Atoms(atoms.numbers, atoms.positions + rng.normal(0, 0.5, (8, 3))) for _ in range(2)]
+    expected = [float(heliodor.evaluate(potential, structure).energy[0]) for structure in structures]
+    contexts = [context_of(system, structure) for structure in structures]
+    found: list[list[float]] = [[], []]
+
+    def work(k: int) -> None:
+        for _ in range(12):
+            contexts[k].setPositions(structures[k].positions * NM)
+            found[k].append(read_back(contexts[k])[0])
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60.0)
+    np.testing.assert_allclose(found, np.repeat(expected, 12).reshape(2, 12), rtol=0, atol=1e-9)
+    assert potential.most == 1
 
 
 def test_the_energy_does_not_drift(unchecked: None) -> None:

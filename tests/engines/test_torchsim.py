@@ -149,8 +149,14 @@ def test_charge_of_each_structure() -> None:
     expected = heliodor.evaluate(potential, frames[0], charge=0.0, spin=1)
     torch.testing.assert_close(model(radical)["energy"], expected.energy, rtol=0, atol=1e-12)
     fields = {name: getattr(state, name) for name in ("positions", "cell", "atomic_numbers", "system_idx", "pbc")}
-    charged = TorchSimModel(potential)({**fields, "charge": torch.tensor([-1.0, 0.0, 1.0])})
-    torch.testing.assert_close(charged["energy"], ours.energy, rtol=0, atol=1e-12)
+    model = TorchSimModel(potential)
+    for built, charges in ((1, [-1.0, 0.0, 1.0]), (1, [-1.0, 0.0, 1.0]), (2, [1.0, 0.0, 1.0])):
+        charged = model({**fields, "charge": torch.tensor(charges)})
+        for frame, value in zip(frames, charges, strict=True):
+            frame.info["charge"] = value
+        expected = heliodor.evaluate(potential, frames)
+        torch.testing.assert_close(charged["energy"], expected.energy, rtol=0, atol=1e-12)
+        assert model.lists_built == built
 
 
 def test_constant_energy_is_conserved_and_our_own() -> None:

@@ -48,10 +48,10 @@ def check_positions(evaluator: Evaluator, positions: Float[np.ndarray, "N 3"], e
             f"{engine} has the same atoms in another order than the structure given to heliodor: write one of the "
             "files from the other, so that atom k is the same atom in both"
         )
-    first = int(np.argmax(np.linalg.norm(_difference(evaluator, positions), axis=1)))
+    worst = int(np.argmax(np.linalg.norm(_difference(evaluator, positions), axis=1)))
     raise InputError(
-        f"{engine}'s first positions are not those of the structure given to heliodor (first seen at atom {first}): "
-        "start both from one file"
+        f"{engine}'s first positions are not those of the structure given to heliodor (least of all that of atom "
+        f"{worst}, counted from 0): start both from one file"
     )
 
 
@@ -126,12 +126,21 @@ def _same(evaluator: Evaluator, positions: np.ndarray) -> bool:
 
 
 def _permuted(evaluator: Evaluator, positions: np.ndarray) -> bool:
-    """Whether the distances from the centre are the same numbers in another order."""
-    both = (positions, evaluator.atoms.positions)
-    if evaluator.atoms.pbc.any():
-        cell = np.asarray(evaluator.atoms.cell.complete())
-        both = tuple(np.mod(p @ np.linalg.inv(cell) + 1e-9, 1.0) @ cell for p in both)
-        distances = [np.sort(np.linalg.norm(p, axis=1)) for p in both]
+    """Whether they are the structure's places, each taken once, by other atoms."""
+    from scipy.spatial import KDTree
+
+    atoms = evaluator.atoms
+    both = (positions, atoms.positions)
+    if not np.isfinite(positions).all():
+        return False
+    if atoms.pbc.any():
+        box = np.asarray(atoms.cell.complete())
+        inside = [p @ np.linalg.inv(box) for p in both]
+        # twice: a small negative number is 1 after the first time
+        inside = [np.where(atoms.pbc, np.mod(np.mod(f, 1.0), 1.0), f) for f in inside]
+        distances, places = KDTree(inside[1], boxsize=np.where(atoms.pbc, 1.0, 0.0)).query(inside[0])
+        distances = distances * np.linalg.norm(box, axis=1).max()
     else:
-        distances = [np.sort(np.linalg.norm(p - p.mean(0), axis=1)) for p in both]
-    return bool(np.allclose(distances[0], distances[1], atol=1e-2))
+        distances, places = KDTree(both[1] - both[1].mean(0)).query(both[0] - both[0].mean(0))
+    own = np.arange(len(atoms))
+    return bool(distances.max() < 1e-2 and np.array_equal(np.sort(places), own) and (places != own).any())

@@ -18,6 +18,7 @@ from jaxtyping import Float
 
 from heliodor.engines.evaluator import Evaluator
 from heliodor.engines.first_step import check_positions
+from heliodor.engines.molecules import molecules_of
 from heliodor.potential import Potential
 from heliodor.units import ACCELERATION, BOHR, HARTREE, HBAR
 
@@ -65,8 +66,13 @@ class Beads:
         first = Evaluator(model, atoms, charge=charge, spin=spin, skin=skin, **load_options)
         self._evaluators = {1: first}
         self._compare = compare
+        charged = "charges" in first.potential.outputs
+        self._molecules = molecules_of(first.atoms) if charged and atoms.pbc.any() else None
+        self.has_dipoles = charged and not (self._molecules is not None and self._molecules.endless)
+        """Whether the model has charges, and no bonds run through a periodic cell without end."""
         self.dipoles: Float[np.ndarray, "B 3"] | None = None
-        """e·Å, of the last call; None without charges."""
+        """e·Å, of the last call; of periodic structures the sum of the molecules' own (`heliodor.engines.molecules`);
+        None unless `has_dipoles`."""
         self.calls = 0
 
     @property
@@ -97,7 +103,14 @@ class Beads:
         energies = found.energy.double().numpy() / HARTREE
         forces = found.forces.double().numpy().reshape(here.shape) * (BOHR / HARTREE)
         virials = found.virial.double().numpy() / HARTREE
-        self.dipoles = None if found.dipole is None else found.dipole.double().numpy()
+        self.dipoles = None
+        if self.has_dipoles:
+            assert found.dipole is not None
+            self.dipoles = found.dipole.double().numpy()
+            if self._molecules is not None:
+                assert found.charges is not None and rows is not None
+                charges = found.charges.double().numpy().reshape(here.shape[:2])
+                self.dipoles = self._molecules.dipoles(here, rows, charges)
         self.calls += 1
         extras = [""] * len(here)
         if self.dipoles is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import socket
 import time
@@ -40,9 +41,11 @@ def serve(
         How many calls of the model were made; each is of as many structures as i-PI sends together.
 
     Raises:
-        InputError: an address that is none; positions of other atoms.
+        InputError: an address or a timeout that is none; positions of other atoms.
         SimulationError: nobody at the address within ``patience``; the connection lost, or silent for ``timeout``.
     """
+    if not 0.0 < timeout < math.inf:
+        raise InputError(f"the time after which i-PI counts as lost must be positive (seconds), not {timeout!r}")
     kind, where = _address(address)
     with _connected(kind, where, address, patience) as line:
         line.settimeout(timeout)
@@ -138,6 +141,10 @@ def _connected(kind: str, where: str | tuple[str, int], address: str, patience: 
 
 
 def _receive(line: socket.socket, count: int) -> bytes:
+    if count < 0:
+        raise SimulationError(
+            f"i-PI sent {count} as a length, which is not of the protocol here: are both of one version?"
+        )
     parts, left = [], count
     while left:
         part = line.recv(min(left, 1 << 20))

@@ -40,7 +40,7 @@ class TorchSimModel(ModelInterface):  # type: ignore[misc]
         charge: total charge, e: one for all structures, or by chemical formula in Hill's order (``{"C2H3O2": -1.0}``,
             0 for those not named). By default the state's own ``total_charge`` or ``charge``, which states of TorchSim
             0.6 can carry, or 0.
-        spin: unpaired electrons, likewise; 0 by default.
+        spin: unpaired electrons, one or by formula; 0 by default. What a state says of spins is not read.
         skin: Å; 0 finds the neighbours anew at each call.
         compute_stress: whether periodic structures get their stress.
         compute_forces: whether there are forces.
@@ -149,10 +149,10 @@ class TorchSimModel(ModelInterface):  # type: ignore[misc]
         known = self._known
         if (
             known is None
-            or given is not None
             or not torch.equal(known.numbers, numbers)
             or not torch.equal(known.batch, batch)
             or not torch.equal(known.pbc, pbc)
+            or (given is not None and not bool((known.charge == given.to(known.charge)).all()))
         ):
             known = self._new(positions, numbers, cell, pbc, batch, given)
         return known.replace(positions=self._follow(positions, cell, known), cell=cell)

@@ -86,6 +86,15 @@ class External:
         """Energy, virial, forces and energies of atoms, in LAMMPS's units, from what the ranks have."""
         assert self.evaluator is not None
         unit = ENERGY[self.units]
+        ids = np.concatenate([tag for tag, _ in parts])
+        count = self.evaluator.n_atoms
+        if len(ids) != count or (count and ids.max() > count):
+            gone = np.setdiff1d(np.arange(1, count + 1), ids)
+            raise InputError(
+                f"LAMMPS has {len(ids)} atoms by now, the model was attached to {count}"
+                + (f" (the atom with id {gone[0]} is gone)" if len(gone) else "")
+                + ": atoms cannot be lost, deleted or created while a model moves them; start anew with the others"
+            )
         positions, cell = _together(self.lmp, self.evaluator.atoms, parts)
         prediction = self.evaluator(positions, cell, virial=True)
         assert prediction.forces is not None and prediction.virial is not None and prediction.node_energy is not None

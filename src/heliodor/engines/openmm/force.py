@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,6 +27,9 @@ NM = 10.0
 
 NAME = "heliodor"
 """How names of our forces in an OpenMM system begin."""
+
+_ONE_AT_A_TIME = threading.Lock()
+"""Contexts that run in threads of their own share the lists of one force, and kernels' memory of one model."""
 
 
 class Force:
@@ -57,7 +61,8 @@ class Force:
         box = np.asarray(state.getPeriodicBoxVectors(asNumpy=True)._value) * NM if self._boxed else None
         if self.molecule is not None and box is not None:
             positions, box = self.molecule.whole(positions, box), None
-        prediction = self.evaluator(positions, box)
+        with _ONE_AT_A_TIME:
+            prediction = self.evaluator(positions, box)
         assert prediction.forces is not None
         return float(prediction.energy[0]) / KJ_PER_MOL, prediction.forces.double().numpy() * (NM / KJ_PER_MOL)
 
@@ -142,13 +147,21 @@ def python_force(force: Force, particles: Sequence[int] | np.ndarray | None, gro
     made.setForceGroup(group)
     made.setUsesPeriodicBoundaryConditions(force._boxed)
     if particles is not None:
-        if len(particles) != force.evaluator.n_atoms:
-            raise InputError(
-                f"there are {len(particles)} particles for the {force.evaluator.n_atoms} atoms that the model is to "
-                "describe"
-            )
-        made.setParticles([int(k) for k in particles])
+        made.setParticles(_indices(particles, force.evaluator.n_atoms))
     return made
+
+
+def _indices(particles: Sequence[int] | np.ndarray, n_atoms: int) -> list[int]:
+    """OpenMM takes what it gets, and reads memory that is not its own."""
+    listed = np.asarray(particles)
+    if listed.shape != (n_atoms,):
+        raise InputError(f"there are {len(listed)} particles for the {n_atoms} atoms that the model is to describe")
+    if listed.dtype.kind not in "iu" or listed.min() < 0 or len(np.unique(listed)) < n_atoms:
+        raise InputError(
+            "particles are the indices of the particles that the model describes, counted from 0, each once: not a "
+            "mask, and none negative or twice"
+        )
+    return [int(k) for k in listed]
 
 
 def import_openmm() -> Any:

@@ -64,6 +64,11 @@ def check_simulation(
             raise InputError("check_simulation needs the structure the simulation was made from")
         model = Evaluator(model, atoms, charge=charge, spin=spin, **load_options)
     particles = list(force.getParticles()) or list(range(system.getNumParticles()))
+    if max(particles) >= system.getNumParticles():
+        raise InputError(
+            f"the model's force acts on particle {max(particles)}, but the OpenMM system has only "
+            f"{system.getNumParticles()} (counted from 0)"
+        )
     topology = getattr(simulation, "topology", None)
     state = context.getState(getPositions=True)
     positions = np.asarray(state.getPositions(asNumpy=True)._value)[particles] * NM
