@@ -23,7 +23,7 @@ def peroxide() -> Path:
 
 
 def options(*words: object) -> tuple[object, ...]:
-    return (*QUICK, "--kernels", "reference", "--threads", 1, *words)
+    return (*QUICK, "--model", "heliodor-mini", "--kernels", "reference", "--threads", 1, *words)
 
 
 def test_a_run_and_going_on_with_it(cli: Callable[..., object], peroxide: Path) -> None:
@@ -77,6 +77,12 @@ def test_a_run_and_going_on_with_it(cli: Callable[..., object], peroxide: Path) 
         (("--torsion", "2,0,1,3", "--output", "peroxide.xyz"), "exists already"),
         (("--torsion", "2,0,1,3", "--output", "peroxide.xyz", "--overwrite"), "is the structure handed in"),
         (("--torsion", "2,0,1,3", "--restart"), "no restart file"),
+        # what would fail at the end of a long run is told before it
+        (("--torsion", "2,0,1,3", "--couplings", "vogeli"), "no peptide with an angle φ"),
+        (("--torsion", "2,0,1,3", "--couplings", "me"), "'me'"),
+        (("--torsion", "2,0,1,3", "--reweighting", "me"), "no way of reweighting 'me'"),
+        (("--torsion", "2,0,1,3", "--skip", 1), "a fraction between 0 and 0.9"),
+        (("--distance", "0,1", "--walls", "1:3", "--wall", 1), "do not hold"),
     ],
 )
 def test_what_is_refused(cli: Callable[..., object], peroxide: Path, words: tuple[object, ...], told: str) -> None:

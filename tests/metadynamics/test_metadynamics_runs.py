@@ -10,6 +10,7 @@ import ase
 import ase.io
 import numpy as np
 import pytest
+from ase.constraints import FixAtoms
 from metad_toys import Nothing, Springs, pairs, zigzag
 
 from heliodor.analysis.proteins.couplings import karplus
@@ -35,7 +36,13 @@ from heliodor.trajectory import open_trajectory
 pytest.importorskip("openmm")
 
 SHORT = Settings(time=600.0, timestep=2.0, stride=20.0, height=0.02, save_every=40.0, checkpoint_every=100.0, seed=5)
-TWO = (distance((0, 3), 1.0, 6.0, width=0.5), distance((0, 2), 1.0, 5.0, width=0.5))
+TWO = (distance((0, 3), 1.0, 6.0, width=0.8), distance((0, 2), 1.0, 5.0, width=0.8))
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second each; those of other tests are drawn."""
+    monkeypatch.setattr("heliodor.metadynamics.result.draw", lambda samples, surface, basins, path: path.touch())
 
 
 class Killed(Exception):
@@ -70,7 +77,9 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
         go(killed, progress=die)
     # after the 17th Gaussian; the last restart file is of the 15th
     assert len((killed / "metad.hills.csv").read_text().splitlines()) == 18
-    assert read_result(killed / "metad.h5").ended == "interrupted"
+    # also twice: the first leaves a record
+    for _ in range(2):
+        assert read_result(killed / "metad.h5").ended == "interrupted"
     assert go(killed, restart=True).ended == "finished"
     assert same_files(whole, killed)
     # asked to stop, then made longer
@@ -110,6 +119,13 @@ def test_a_bias_is_not_mixed_with_other_settings(tmp_path: Path) -> None:
         metadynamics(Nothing(), zigzag(4), TWO, SHORT, **files)
     with pytest.raises(InputError, match="another atoms"):
         metadynamics(Springs(), ase.Atoms("C3N", zigzag(4).positions), TWO, SHORT, **files)
+    boxed, heavy = (zigzag(4) for _ in range(2))
+    boxed.set_cell([30.0, 30.0, 30.0])
+    boxed.pbc = True
+    heavy.set_masses([12.0, 12.0, 12.0, 13.0])
+    for atoms, told in ((boxed, "another cell"), (heavy, "another masses")):
+        with pytest.raises(InputError, match=told):
+            metadynamics(Springs(), atoms, TWO, SHORT, **files)
     (tmp_path / "metad.restart").write_bytes(b"PK not one")
     with pytest.raises(InputError, match="damaged"):
         go(tmp_path, restart=True)
@@ -143,13 +159,19 @@ def test_a_finished_run_is_read_again(tmp_path: Path) -> None:
         reweighted_average(again, np.zeros(7))
     with pytest.raises(InputError, match="do not make 10 blocks"):
         reweighted_average(again, np.array(distances))
+    _, unknown = reweighted_average(again, np.array(distances), skip=0.0, blocks=3, method="final-bias")
+    assert np.isnan(unknown)
+    # what others read of it says that there is a bias
+    assert any("under a bias" in note for note in trajectory.notes)
+    with pytest.raises(InputError, match="two blocks"):
+        read_result(tmp_path / "metad.h5", blocks=1)
     with pytest.raises(InputError, match="no way of reweighting 'umbrella'"):
         read_result(tmp_path / "metad.h5", method="umbrella")
 
 
 def test_couplings_are_karplus_relations_with_weights(tmp_path: Path, dipeptide: ase.Atoms) -> None:
     settings = Settings(time=40.0, timestep=0.05, stride=0.5, height=0.05, save_every=0.5, temperature=30.0)
-    variables = phi_psi(dipeptide, 1)
+    variables = phi_psi(dipeptide, 1, width=60.0)
     assert [v.name for v in variables] == ["ALA 1 φ", "ALA 1 ψ"]
     result = metadynamics(Nothing(), dipeptide, variables, settings, output=tmp_path / "metad.h5")
     found = reweighted_couplings(result, "hu-bax")
@@ -203,6 +225,59 @@ def test_variables_that_cannot_be(variables: list[Any], told: str, tmp_path: Pat
     with pytest.raises(InputError, match=told):
         metadynamics(Nothing(), atoms, variables, SHORT, output=tmp_path / "metad.h5")
     assert not list(tmp_path.iterdir())
+
+
+def test_walls_boxes_and_grids_that_cannot_be(tmp_path: Path) -> None:
+    def told(atoms: ase.Atoms, variables: list[Any], words: str, settings: Settings = SHORT) -> None:
+        with pytest.raises(InputError, match=words):
+            metadynamics(Nothing(), atoms, variables, settings, output=tmp_path / "metad.h5")
+        assert not list(tmp_path.iterdir())
+
+    atoms, far = pairs(), distance((0, 1), 1.0, 5.0)
+    # 0.3 Å to the end of the grid: 10 kT at 300 K need 5.7 eV/Å²
+    told(atoms, [far], "make them 6 or stiffer", Settings(**{**SHORT.to_dict(), "wall": 5.7}))
+    atoms.set_cell([[20.0, 0.0, 0.0], [8.0, 10.6, 0.0], [0.0, 0.0, 12.0]])
+    atoms.pbc = True
+    # the faces along b are 10.6 Å apart, though b is 13.3 Å long
+    metadynamics(Nothing(), atoms, [far], SHORT, output=tmp_path / "there.h5")
+    for path in tmp_path.iterdir():
+        path.unlink()
+    atoms.set_cell([[20.0, 0.0, 0.0], [8.0, 10.5, 0.0], [0.0, 0.0, 12.0]])
+    told(atoms, [far], r"over half the box \(5.25 Å\)")
+    narrow = [torsion((0, 1, 2, 3), width=3.0), torsion((1, 2, 3, 4), width=3.0)]
+    told(zigzag(5), narrow, "360,000 points")
+    fixed = zigzag(5)
+    fixed.set_constraint(FixAtoms([0]))
+    told(fixed, narrow[:1], "held fixed")
+
+
+def test_random_numbers_are_its_own() -> None:
+    """Noise is not made of the velocities' numbers, and the generator of everyone is as it was."""
+    atoms = ase.Atoms("Ne300", np.random.default_rng(0).uniform(0.0, 300.0, (300, 3)))
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    settings = Settings(timestep=1.0, stride=1.0, friction=1e6)
+    walker = Walker(Nothing(), atoms, [distance((0, 1), 1.0, 400.0, width=5.0)], settings)
+    first = walker.motion()[1].ravel()
+    walker.step(1)
+    # friction so high that only noise is left
+    second = walker.motion()[1].ravel()
+    for shift in range(-3, 4):
+        assert abs(np.corrcoef(first, np.roll(second, shift))[0, 1]) < 0.2
+    assert second.std() == pytest.approx(first.std(), rel=0.2)
+    np.testing.assert_array_equal(before, np.random.get_state()[1])  # noqa: NPY002
+
+
+def test_the_surface_is_blank_where_nothing_was(tmp_path: Path) -> None:
+    result = metadynamics(Springs(), zigzag(4), TWO[:1], SHORT, output=tmp_path / "metad.xyz")
+    found = read_result(tmp_path / "metad.xyz", skip=0.0).surface
+    assert found is not None
+    values = result.samples.values[:, 0]
+    apart = np.abs(found.centers[0][:, None] - values).min(1)
+    assert apart.max() > 2.0
+    assert np.isnan(found.from_bias[apart > 1.0]).all() and np.isfinite(found.from_bias[apart < 0.6]).all()
+    assert (np.isfinite(found.from_bias) >= np.isfinite(found.reweighted)).all()
+    # extended xyz has no place for a word on the bias, but the record has
+    assert any("under a bias" in note for note in open_trajectory(tmp_path / "metad.xyz").notes)
 
 
 def test_numbers_that_cannot_be() -> None:

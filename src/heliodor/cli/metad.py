@@ -28,6 +28,7 @@ from heliodor.cli.common import (
     check,
     describe,
     load_model,
+    note,
     print_json,
     print_lines,
     set_electrons,
@@ -142,11 +143,15 @@ def metad(
     from heliodor.dynamics.provenance import sha256_of
     from heliodor.errors import InputError
     from heliodor.metadynamics import Settings, metadynamics, read_result, reweighted_couplings
+    from heliodor.metadynamics.averages import check_couplings
     from heliodor.metadynamics.files import files_of
-    from heliodor.metadynamics.variables import check_variables
+    from heliodor.metadynamics.samples import check_reweighting
+    from heliodor.metadynamics.variables import check_variables, check_walls
 
     if restart and overwrite:
         raise InputError("--restart goes on with files that --overwrite would replace: give one of them")
+    # what the end of a long run needs is looked at before it
+    check_reweighting(method, skip)
     settings = Settings(
         time=time,
         timestep=timestep,
@@ -167,6 +172,9 @@ def metad(
     set_electrons(atoms, charge, spin)
     variables = variables_of(atoms, torsions or [], phi_psi, distances or [], walls or [], width or [])
     check_variables(variables, atoms)
+    check_walls(variables, settings)
+    if couplings is not None:
+        check_couplings(atoms, couplings)
     potential = load_model(
         model, device=device, dtype=dtype, long_range_cutoff=long_range_cutoff, threads=threads, kernels=kernels
     )
@@ -202,9 +210,11 @@ def metad(
     found = result.to_dict()
     constants = {}
     if couplings is not None:
-        constants = reweighted_couplings(result, couplings, method=method, skip=skip, blocks=blocks)
-        if not constants:
-            raise InputError("--couplings: there is no peptide with an angle φ in this structure")
+        try:
+            constants = reweighted_couplings(result, couplings, method=method, skip=skip, blocks=blocks)
+        except InputError as error:
+            # the run is not lost for that
+            note(f"no couplings: {error}")
         found["couplings_Hz"] = [
             {"residue": residue, "coupling": name, "mean": mean, "error": error}
             for (residue, name), (mean, error) in constants.items()
@@ -310,15 +320,20 @@ def _words(result: Result, constants: dict[tuple[str, str], tuple[float, float]]
         return [*lines, ("basins", "the run is too short for free energies with errors")]
     for k in range(len(basins)):
         place = ", ".join(f"{x:.3g} {v.unit}" for v, x in zip(samples.variables, basins.places[k], strict=True))
-        words = f"population {basins.population[k]:.3f} ± {basins.population_error[k]:.3f}"
+        words = f"population {_with_error(basins.population[k], basins.population_error[k], 3)}"
         if k:
-            error = f" ± {basins.error[k] / KCAL_PER_MOL:.2f}" if np.isfinite(basins.error[k]) else ""
-            words += (
-                f", {basins.difference[k] / KCAL_PER_MOL:+.2f}{error} kcal/mol (from the bias "
-                f"{basins.from_bias[k] / KCAL_PER_MOL:+.2f})"
-            )
+            over, error, bias = (x[k] / KCAL_PER_MOL for x in (basins.difference, basins.error, basins.from_bias))
+            # a basin that only the part left out has seen
+            told = f"{_with_error(over, error, 2, '+')} kcal/mol" if np.isfinite(over) else "not reweighted"
+            words += f", {told} (from the bias {bias:+.2f} kcal/mol)"
         lines.append((f"basin {k + 1}", f"{place}: {words}"))
+    if not np.isfinite(basins.population_error).any():
+        lines.append(("errors", "not known with the final bias, which all blocks of time share"))
     for (residue, name), (mean, off) in constants.items():
-        lines.append(("coupling", f"{residue} ³J({NAMES[name]}) {mean:.2f} ± {off:.2f} Hz"))
+        lines.append(("coupling", f"{residue} ³J({NAMES[name]}) {_with_error(mean, off, 2)} Hz"))
     written = [path for path in result.files.to_list() if path.exists()]
     return [*lines, ("written", ", ".join(map(str, written)))]
+
+
+def _with_error(value: float, error: float, digits: int, sign: str = "") -> str:
+    return f"{value:{sign}.{digits}f}" + (f" ± {error:.{digits}f}" if error == error else "")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import ase
 import numpy as np
 from jaxtyping import Bool, Float
 
 from heliodor.analysis.proteins.couplings import coupling, karplus
 from heliodor.analysis.proteins.torsions import protein_torsions, torsion_series
 from heliodor.errors import InputError
-from heliodor.metadynamics.samples import METHODS, Samples
+from heliodor.metadynamics.peptides import named_topology
+from heliodor.metadynamics.samples import HONEST, METHODS, Samples
 from heliodor.trajectory.open import open_trajectory
 
 if TYPE_CHECKING:
@@ -98,6 +100,8 @@ def reweighted_average(
 ) -> tuple[Float[np.ndarray, "*M"], Float[np.ndarray, "*M"]]:
     """Average without bias of observables computed for each frame of a run's trajectory, and standard errors.
 
+    With the final bias errors are NaN, as blocks of time do not know them (`samples.HONEST`).
+
     Args:
         values: one row per frame.
 
@@ -107,7 +111,8 @@ def reweighted_average(
     time = open_trajectory(result.files.trajectory).time
     if len(values) != len(time):
         raise InputError(f"{len(values)} values are not one for each of the {len(time)} frames of the trajectory")
-    return weighted_average(frame_log_weights(result.samples, time, method, skip), values, blocks)
+    mean, error = weighted_average(frame_log_weights(result.samples, time, method, skip), values, blocks)
+    return mean, error if method in HONEST else np.full_like(error, np.nan)
 
 
 def reweighted_couplings(
@@ -147,8 +152,20 @@ def reweighted_couplings(
                 continue
             values = coupling(name, phi[:, k], parameters, residue == "GLY")
             mean, error = weighted_average(weights, values, blocks)
-            found[torsions.labels[k].rpartition(" ")[0], name] = (float(mean), float(error))
+            known = float(error) if method in HONEST else float("nan")
+            found[torsions.labels[k].rpartition(" ")[0], name] = (float(mean), known)
     return found
+
+
+def check_couplings(atoms: ase.Atoms, parameters: str) -> None:
+    """Refuse couplings that a run could not give at its end.
+
+    Raises:
+        InputError: no such parameters; no peptide with φ.
+    """
+    coupling("hn_ha", np.zeros(1), parameters)
+    if not len(protein_torsions(named_topology(atoms)).of("phi")):
+        raise InputError("couplings: there is no peptide with an angle φ in this structure")
 
 
 def share(

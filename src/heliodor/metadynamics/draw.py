@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from heliodor.errors import MissingExtraError
-from heliodor.metadynamics.grids import inside
+from heliodor.metadynamics.grids import inside, visited
 from heliodor.metadynamics.samples import Samples
 from heliodor.metadynamics.surface import Basins, Surface
 from heliodor.units import KCAL_PER_MOL
@@ -34,19 +34,29 @@ def draw(samples: Samples, surface: Surface, basins: Basins, path: Path) -> None
         _line(left, surface)
         left.set_ylabel("free energy (kcal/mol)")
     else:
-        there = inside(samples.variables)
+        # of torsions both ends, so that the picture closes
+        there = tuple(
+            slice(None) if v.periodic else s for v, s in zip(samples.variables, inside(samples.variables), strict=True)
+        )
         first, second = (v.grid[s] for v, s in zip(samples.variables, there, strict=True))
-        values = samples.free_energy()[there] / KCAL_PER_MOL
-        levels = np.arange(0.0, np.ceil(values.max()) + 1.0, 1.0 if values.max() > 4.0 else 0.5)
+        known = visited(samples.variables, samples.values)[there]
+        values = np.ma.masked_where(~known, samples.free_energy()[there] / KCAL_PER_MOL)
+        top = float(values.max())
+        step = next((s for s in (0.5, 1.0, 2.0, 5.0, 10.0) if top <= 16.0 * s), float(np.ceil(top / 16.0)))
+        levels = np.arange(0.0, top + step, step)
         drawn = left.contourf(first, second, values.T, levels=levels, cmap="viridis")
         left.contour(first, second, values.T, levels=levels, colors="k", linewidths=0.3)
         figure.colorbar(drawn, ax=left, label="free energy from the bias (kcal/mol)")
         left.set_ylabel(names[1])
+        left.set_title("blank: no sample within a Gaussian's width", fontsize=9)
     for k, place in enumerate(basins.places):
         if len(names) == 1:
             left.axvline(place[0], color="0.7", lw=0.8, zorder=0)
         else:
             left.annotate(str(k + 1), place, color="white", ha="center", va="center", fontsize=9)
+    for axis, v in zip((left.xaxis, left.yaxis), samples.variables, strict=False):
+        if v.periodic:
+            axis.set_ticks(range(-180, 181, 60))
     left.set_xlabel(names[0])
     for k in range(1, len(basins)):
         colour = f"C{k - 1}"

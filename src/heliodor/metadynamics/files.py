@@ -168,7 +168,8 @@ def check_same(before: dict[str, Any], now: dict[str, Any], path: Path) -> None:
     """
     # as JSON has them
     now = json.loads(json.dumps(now))
-    differs = [name for name in now if before.get(name) != now[name]]
+    # a file of before something was kept does not say
+    differs = [name for name in now if name in before and before[name] != now[name]]
     if differs:
         name = differs[0]
         more = f" (and {', '.join(differs[1:])})" if len(differs) > 1 else ""

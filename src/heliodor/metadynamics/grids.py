@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
-from heliodor.metadynamics.variables import Variable
+from heliodor.metadynamics.variables import POINTS, Variable
 
 CHUNK = 4096
 """Gaussians at a time."""
@@ -54,6 +54,24 @@ def between(
         table = table[tuple(slice(None, -1) for _ in variables)]
     found: np.ndarray = map_coordinates(table, np.array(places), order=3, mode="grid-wrap" if periodic else "nearest")
     return found
+
+
+def visited(variables: Sequence[Variable], values: Float[np.ndarray, "T D"]) -> Bool[np.ndarray, "*n"]:
+    """Points of the grid that have a sample within a Gaussian's width along each variable: elsewhere the bias knows
+    nothing, and the free energy from it is no more than a lower limit."""
+    from scipy.ndimage import maximum_filter
+
+    shape = tuple(len(v.grid) - v.periodic for v in variables)
+    index = []
+    for k, (v, n) in enumerate(zip(variables, shape, strict=True)):
+        grid = v.grid
+        along = np.rint((values[:, k] - grid[0]) / (grid[1] - grid[0])).astype(np.int64)
+        index.append(along % n if v.periodic else np.clip(along, 0, n - 1))
+    there = np.zeros(shape, dtype=bool)
+    there[tuple(index)] = True
+    periodic = variables[0].periodic
+    found: np.ndarray = maximum_filter(there, size=2 * POINTS + 1, mode="wrap" if periodic else "constant")
+    return np.pad(found, [(0, int(v.periodic)) for v in variables], mode="wrap")
 
 
 def inside(variables: Sequence[Variable]) -> tuple[slice, ...]:

@@ -16,7 +16,7 @@ from heliodor.dynamics.files.storage import write_durably
 from heliodor.errors import InputError
 from heliodor.metadynamics.averages import BLOCKS, effective_samples
 from heliodor.metadynamics.draw import draw
-from heliodor.metadynamics.files import Files, files_of
+from heliodor.metadynamics.files import Checkpoint, Files, files_of
 from heliodor.metadynamics.samples import METHODS, Samples
 from heliodor.metadynamics.settings import Settings
 from heliodor.metadynamics.surface import Basins, Surface, free_energy_basins, free_energy_surface
@@ -31,6 +31,7 @@ class Result:
     Attributes:
         samples: what was sampled, and the bias.
         surface, basins: None where the run is too short for errors.
+        effective_samples: Kish's number of those that the weights leave.
         ended: "finished" or "interrupted".
     """
 
@@ -40,6 +41,7 @@ class Result:
     basins: Basins | None
     ended: str = "finished"
     entry: dict[str, Any] = field(default_factory=dict)
+    effective_samples: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; units are in the names."""
@@ -54,7 +56,7 @@ class Result:
         }
         if self.basins is not None:
             b = self.basins
-            found["effective_samples"] = effective_samples(s.log_weights())
+            found["effective_samples"] = self.effective_samples
             found["basins"] = [
                 {
                     "place": b.places[k].tolist(),
@@ -96,10 +98,15 @@ def analyse(
     samples = Samples.read(files.hills, variables, settings)
     surface: Surface | None = None
     found: Basins | None = None
-    if np.isfinite(samples.log_weights(method, skip)).sum() >= 2 * blocks:
+    log_weights = samples.log_weights(method, skip)
+    if blocks < 2:
+        raise InputError(f"errors need two blocks of time at least, not {blocks}")
+    enough = np.isfinite(log_weights).sum() >= 2 * blocks
+    if enough:
         surface = free_energy_surface(samples, method=method, skip=skip, blocks=blocks)
         found = free_energy_basins(samples, method=method, skip=skip, blocks=blocks)
-    result = Result(files, samples, surface, found, ended, entry or {})
+    effective = effective_samples(log_weights) if enough else 0.0
+    result = Result(files, samples, surface, found, ended, entry or {}, effective)
     if surface is not None and found is not None:
         write_durably(files.surface, _table(samples, surface).encode())
         draw(samples, surface, found, files.picture)
@@ -121,10 +128,10 @@ def read_result(output: str | Path, *, method: str = METHODS[0], skip: float = 0
             whole = json.loads(files.result.read_text(encoding="utf-8"))
             known, variables = whole["metadynamics"], whole["variables"]
         else:
-            from heliodor.metadynamics.files import Checkpoint
-
             whole = {}
-            known, variables = _of_identity(Checkpoint.read(files.checkpoint).identity)
+            known, variables = _of_restart(Checkpoint.read(files.checkpoint))
+            # so that this record can be read again
+            whole = {"variables": variables, "metadynamics": known}
         settings = Settings(**{f.name: known[f.name] for f in fields(Settings) if f.name in known})
         chosen = [Variable.from_dict(v) for v in variables]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -134,11 +141,13 @@ def read_result(output: str | Path, *, method: str = METHODS[0], skip: float = 0
     return analyse(files, chosen, settings, ended=ended, entry=entry, method=method, skip=skip, blocks=blocks)
 
 
-def _of_identity(identity: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Settings and variables of a restart file, of a run that came to no end."""
-    known = {k: v for k, v in identity.items() if k not in ("stride", "save_every")}
+def _of_restart(kept: Checkpoint) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Settings and variables of a run that came to no end; its time is as far as the restart file goes."""
+    identity = kept.identity
     stride = identity["stride"] * identity["timestep"]
+    known = {f.name: identity[f.name] for f in fields(Settings) if f.name in identity}
     known |= {"stride": stride, "save_every": identity["save_every"] * stride}
+    known["time"] = max(stride, kept.step * identity["timestep"])
     return known, identity["variables"]
 
 

@@ -20,7 +20,7 @@ from heliodor.dynamics.state import MDState, init
 from heliodor.metadynamics.files import Checkpoint, Files, check_same, files_of, header, hill_line
 from heliodor.metadynamics.result import Result, analyse
 from heliodor.metadynamics.settings import Settings
-from heliodor.metadynamics.variables import Variable, check_variables
+from heliodor.metadynamics.variables import Variable, check_variables, check_walls
 from heliodor.metadynamics.walker import Walker
 from heliodor.potential import ModelWarning, Potential, check_energy
 from heliodor.system import System, read_charge, read_spin
@@ -74,6 +74,7 @@ def metadynamics(
     potential = model if isinstance(model, Potential) else load(model, **load_options)
     check_energy(potential)
     check_variables(variables, atoms)
+    check_walls(variables, settings)
     files = files_of(output, overwrite=overwrite or restart)
     same = settings.identity | {
         "variables": [v.to_dict() for v in variables],
@@ -81,6 +82,8 @@ def metadynamics(
             k: v for k, v in identity(potential).items() if k in ("name", "sha256", "dtype", "long_range_cutoff")
         },
         "atoms": atoms.numbers.tolist(),
+        "masses": atoms.get_masses().tolist(),
+        "cell": np.asarray(atoms.cell).tolist() if atoms.pbc.any() else None,
         "charge": read_charge(atoms),
         "unpaired_electrons": read_spin(atoms),
     }

@@ -9,8 +9,8 @@ from jaxtyping import Float, Int
 
 from heliodor.metadynamics.averages import BLOCKS, block_labels, jackknife, share
 from heliodor.metadynamics.basins import basins
-from heliodor.metadynamics.grids import between, inside
-from heliodor.metadynamics.samples import METHODS, Samples
+from heliodor.metadynamics.grids import between, inside, visited
+from heliodor.metadynamics.samples import HONEST, METHODS, Samples
 
 TIMES = 50
 """Points of a convergence curve."""
@@ -22,9 +22,11 @@ class Surface:
 
     Attributes:
         centers: of the bins along each variable, ° or Å.
-        from_bias: -γ/(γ-1) V, shifted so that both have the same probability in the bins that were visited.
+        from_bias: -γ/(γ-1) V, shifted so that both have the same probability in the bins that were visited; NaN more
+            than a Gaussian's width from any sample.
         reweighted: -kT ln of the weighted histogram; NaN in bins never visited.
-        error: standard error of ``reweighted`` from blocks of time; NaN where only one block has been.
+        error: standard error of ``reweighted`` from blocks of time; NaN where only one block has been, and all with the
+            final bias (`HONEST`).
     """
 
     centers: tuple[Float[np.ndarray, "_"], ...]
@@ -42,6 +44,7 @@ class Basins:
         places: [B, D] minima, ° or Å.
         population, population_error: shares of each basin, reweighted.
         difference, error: free energy of each basin over that of the first, eV, reweighted; NaN where never visited.
+            Errors with the final bias are NaN (`HONEST`).
         from_bias: the same by integrating exp(-F/kT) of the bias.
         times, against_time: fs [K], and from_bias at these times [K, B].
     """
@@ -92,13 +95,18 @@ def free_energy_surface(
         left = total - by_block
         parts = left / left.sum(1, keepdims=True)
         error = kt * jackknife(parts) / (total / total.sum())
-    visited = total > 0.0
-    reweighted[~visited] = np.nan
-    error[(by_block > 0.0).sum(0) < 2] = np.nan
+    seen = total > 0.0
+    reweighted[~seen] = np.nan
+    error[((by_block > 0.0).sum(0) < 2) | (method not in HONEST)] = np.nan
     centers = tuple(0.5 * (e[1:] + e[:-1]) for e in edges)
     points = np.stack([a.ravel() for a in np.meshgrid(*centers, indexing="ij")], -1)
     from_bias = between(samples.variables, samples.free_energy(), points)
-    from_bias += kt * (np.log(np.exp(-from_bias[visited] / kt).sum()))
+    from_bias += kt * (np.log(np.exp(-from_bias[seen] / kt).sum()))
+    known = visited(samples.variables, samples.values)
+    near = []
+    for v, c in zip(samples.variables, centers, strict=True):
+        near.append(np.rint((c - v.grid[0]) / (v.grid[1] - v.grid[0])).astype(np.int64))
+    from_bias[~known[np.ix_(*near)].ravel()] = np.nan
     zero = np.nanmin(reweighted)
     return Surface(
         centers,
@@ -134,6 +142,8 @@ def free_energy_basins(
     log_weights = samples.log_weights(method, skip)
     population, population_error = share(log_weights, of_sample[:, None] == np.arange(count), blocks)
     difference, error = _differences(log_weights, of_sample, count, kt, blocks)
+    if method not in HONEST:
+        population_error, error = (np.full_like(x, np.nan) for x in (population_error, error))
     counts = np.unique(np.linspace(0, len(samples), TIMES + 1).astype(int))[1:]
     against = np.stack([_of_bias(samples.free_energy(int(c))[there], labels, count, kt) for c in counts])
     return Basins(

@@ -20,11 +20,19 @@ from heliodor.scan.geometry import LINEAR
 if TYPE_CHECKING:
     import openmm
 
+    from heliodor.metadynamics.settings import Settings
+
 NM = 10.0
 """Å."""
 
 POINTS = 5
 """Grid points per width of a Gaussian, as OpenMM has it."""
+
+MOST_POINTS = 250_000
+"""Of the grid of the bias: OpenMM sets up splines on all of it for each Gaussian, 0.16 s for this many."""
+
+SOFTEST = 10.0
+"""kT that a wall has to reach before the grid of the bias ends behind it."""
 
 MARGIN, LEAST = 3.0, 0.3
 """Widths, and Å at the least, by which the grid of a distance goes beyond its walls: there the bias ends."""
@@ -58,6 +66,13 @@ class Variable:
         return "°" if self.periodic else "Å"
 
     @property
+    def span(self) -> float:
+        """From one end of the grid to the other, ° or Å."""
+        if self.periodic:
+            return 360.0
+        return self.upper + self.margin - max(0.0, self.lower - self.margin)
+
+    @property
     def scale(self) -> float:
         """OpenMM's number for one degree or Å."""
         return math.radians(1.0) if self.periodic else 1.0 / NM
@@ -67,9 +82,13 @@ class Variable:
         """Points at which the bias is kept, both ends included: of a torsion -180 and 180 are the same."""
         if self.periodic:
             return np.linspace(-180.0, 180.0, math.ceil(POINTS * 360.0 / self.width) + 1)
-        margin = max(LEAST, MARGIN * self.width)
-        low, high = max(0.0, self.lower - margin), self.upper + margin
+        low, high = max(0.0, self.lower - self.margin), self.upper + self.margin
         return np.linspace(low, high, math.ceil(POINTS * (high - low) / self.width) + 1)
+
+    @property
+    def margin(self) -> float:
+        """Å from the walls of a distance to the ends of its grid."""
+        return max(LEAST, MARGIN * self.width)
 
     @property
     def edges(self) -> Float[np.ndarray, "m"]:
@@ -162,8 +181,9 @@ def check_variables(variables: Sequence[Variable], atoms: ase.Atoms) -> None:
     """Refuse variables that a structure or OpenMM's class cannot have.
 
     Raises:
-        InputError: none or more than two; a torsion with a distance; atoms that are not there; an angle of a torsion
-            that is straight; a distance that does not begin between its walls.
+        InputError: none or more than two; a torsion with a distance; atoms that are not there or held fixed; an angle
+            of a torsion that is straight; a distance that does not begin between its walls, or that reaches over half
+            the box; Gaussians too narrow for a grid.
     """
     if len(variables) not in (1, 2):
         raise InputError(
@@ -176,6 +196,17 @@ def check_variables(variables: Sequence[Variable], atoms: ase.Atoms) -> None:
         )
     if len(variables) == 2 and variables[0].atoms in (variables[1].atoms, variables[1].atoms[::-1]):
         raise InputError(f"{variables[0].name} was given twice")
+    if atoms.constraints:
+        raise InputError(
+            "the structure has atoms that are held fixed (ASE constraints), and metadynamics would move them: take the "
+            "constraints out (atoms.set_constraint())"
+        )
+    points = math.prod(math.ceil(v.span / v.width * POINTS) for v in variables)
+    if points > MOST_POINTS:
+        raise InputError(
+            f"Gaussians this narrow need a grid of {points:,} points for the bias, and {MOST_POINTS:,} is the most: "
+            "make them wider, or the room between walls smaller"
+        )
     for v in variables:
         outside = [k for k in v.atoms if not 0 <= k < len(atoms)]
         if outside:
@@ -193,6 +224,34 @@ def check_variables(variables: Sequence[Variable], atoms: ase.Atoms) -> None:
             raise InputError(
                 f"{v.name} begins at {now:.3f} Å, outside its walls at {v.lower:g} and {v.upper:g} Å: move them"
             )
+        elif atoms.pbc.any() and v.upper + v.margin > (half := 0.5 * _thinnest(atoms)):
+            raise InputError(
+                f"the upper wall of {v.name}, {v.upper:g} Å, and the {v.margin:.2g} Å in which it stops atoms reach "
+                f"over half the box ({half:.2f} Å), where the nearest image becomes another: move it in, or take a "
+                "larger box"
+            )
+
+
+def check_walls(variables: Sequence[Variable], settings: Settings) -> None:
+    """Refuse walls so soft that atoms get behind the grid of the bias, where it ends with a step.
+
+    Raises:
+        InputError: naming the stiffness that is needed.
+    """
+    for v in variables:
+        if not v.periodic:
+            least = 2.0 * SOFTEST * settings.kt / v.margin**2
+            if settings.wall < least:
+                raise InputError(
+                    f"walls of {settings.wall:g} eV/Å² do not hold {v.name} at {settings.temperature:g} K: make them "
+                    f"{math.ceil(least)} or stiffer"
+                )
+
+
+def _thinnest(atoms: ase.Atoms) -> float:
+    """Å, the shortest way through the cell from a face to the one across."""
+    inverse = np.linalg.inv(np.asarray(atoms.cell))
+    return float(1.0 / np.linalg.norm(inverse, axis=0).max())
 
 
 def walls(variables: Sequence[Variable], stiffness: float, periodic: bool) -> openmm.CustomBondForce | None:

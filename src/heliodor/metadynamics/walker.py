@@ -91,7 +91,8 @@ class Walker:
         self.context = openmm.Context(system, integrator, openmm.Platform.getPlatform(PLATFORM))
         self._integrator = integrator
         self.context.setPositions(atoms.positions / NM)
-        self.context.setVelocitiesToTemperature(settings.temperature, seed)
+        # of the same seed, the noise of the first steps would be the numbers that made the velocities
+        self.context.setVelocitiesToTemperature(settings.temperature, 2**31 - 1 - seed)
         self._seen = (np.zeros(len(self.variables)), 0.0)
 
     def _metadynamics(self, app: Any, system: openmm.System, periodic: bool, bias: np.ndarray | None) -> Any:

@@ -33,6 +33,12 @@ UNUSUAL = 0.05
 MASSES_NOTE = "masses are not the standard ones (repartitioned, perhaps): times of motion are not those of nature"
 
 
+BIAS_NOTE = (
+    "the run was under a bias (metadynamics), which no average or distribution here takes out: "
+    "heliodor.metadynamics.reweighted_average does"
+)
+
+
 def open_trajectory(
     path: str | Path, topology: str | Path | ase.Atoms | None = None, *, structure: int = 0
 ) -> Trajectory:
@@ -78,6 +84,8 @@ def open_trajectory(
         found |= {"record": {}, "log": {}}
         words = f"{path.with_suffix('.json').name} beside it is of another run: neither it nor the log is used"
         found["notes"] = (*found["notes"], words)
+    if "bias" in (found.get("settings") or {}) or _biased(path):
+        found["notes"] = (*found["notes"], BIAS_NOTE)
     if not found.get("settings"):
         found["settings"] = _settings(found["record"])
     found.setdefault("continuous", suffix in EXTXYZ_SUFFIXES and bool(found["record"]))
@@ -174,6 +182,15 @@ def _record(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return whole if isinstance(whole, dict) and "settings" in whole else {}
+
+
+def _biased(path: Path) -> bool:
+    """Whether the record beside it, of `heliodor.metadynamics`, says so: extended xyz has no place for that."""
+    try:
+        whole = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(whole, dict) and "metadynamics" in whole
 
 
 def _masses(
