@@ -5,23 +5,22 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import ase.io
 import numpy as np
 import pytest
 
-import heliodor.cli as commands
-from heliodor.cli import pimd
+from heliodor.trajectory.open import open_trajectory
 
 pytest.importorskip("ipi")
-if not any(command.name == "pimd" for command in commands.app.registered_commands):
-    pimd.register(commands.app)
 
 FAST = ("--model", "heliodor-mini", "--device", "cpu", "--kernels", "reference", "--timestep", 0.5)
 
 
 def test_quantum_and_classical(cli, water):
     words = ("pimd", water, *FAST, "--beads", 4, "--stride", 1, "--bead-stride", 2, "--thermostat", "trpmd")
-    answer = cli(*words, "--classical", "--time", "6 fs", "--json")
+    answer = cli(*words, "--classical", "--time", "6 fs", "--json", "--centroid")
     assert answer.code == 0, answer.err
+    assert "errors are too small" in answer.err
     found = json.loads(answer.out)
     numbers = found["numbers"]
     classical = numbers["classical"]["kinetic energy of H"]
@@ -34,7 +33,11 @@ def test_quantum_and_classical(cli, water):
     table = np.genfromtxt(folder / "properties-quantum.csv", delimiter=",", names=True)
     assert table["time_fs"].tolist() == [0.5 * k for k in range(1, 13)]
     assert (folder / "input.xml").is_file()
+    centroids = open_trajectory(folder / "centroids-quantum.xyz")
+    assert centroids.time.tolist() == table["time_fs"].tolist()
+    assert len(ase.io.read(folder / "beads-quantum.xyz", ":")) == 5 * 4
     # again without --restart nothing is touched; with it the run goes on to a longer time
+    words = (*words, "--centroid")
     assert "already" in cli(*words, "--time", "6 fs").error
     longer = cli(*words, "--time", "7 fs", "--restart")
     assert longer.code == 0, longer.err
@@ -46,6 +49,9 @@ def test_quantum_and_classical(cli, water):
 
 def test_refusals(cli, water):
     assert "did you mean 'pile'" in cli("pimd", water, *FAST, "--thermostat", "pil").error
-    assert "periodic" in cli("pimd", water, *FAST, "--pressure", 1, "--time", "1 fs").error
+    assert "periodic" in cli("pimd", water, *FAST, "--pressure", 1, "--time", "5 fs").error
+    assert "stride" in cli("pimd", water, *FAST, "--time", "2 fs").error
+    assert "--skip" in cli("pimd", water, *FAST, "--skip", 1.5).error
     assert "no address" in cli("pimd", water, *FAST, "--driver", "here").error
+    assert "seconds" in cli("pimd", water, *FAST, "--driver", "here:1", "--timeout", 0).error
     assert not Path("water-pimd").exists()

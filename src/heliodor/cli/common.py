@@ -130,20 +130,22 @@ def load_model(
 
     if threads is not None:
         torch.set_num_threads(threads)
-    cutoff: float | str | None = long_range_cutoff.strip().lower()
-    if cutoff == "none":
-        cutoff = None
-    elif cutoff != "auto":
-        try:
-            cutoff = float(long_range_cutoff)
-        except ValueError:
-            raise InputError(
-                f"--long-range-cutoff must be a number of Å, 'none' or 'auto', not {long_range_cutoff!r}"
-            ) from None
+    cutoff = read_long_range_cutoff(long_range_cutoff)
     potential = load(model, device=device, dtype=dtype, long_range_cutoff=cutoff, kernels=kernels)
     if sys.stderr.isatty() and will_compile(potential):
         print("compiling the kernel (once on this machine, some twenty seconds) ...", file=sys.stderr)
     return potential
+
+
+def read_long_range_cutoff(text: str) -> float | str | None:
+    """--long-range-cutoff as `heliodor.load` takes it: Å, "auto", or None for all pairs."""
+    word = text.strip().lower()
+    if word in ("auto", "none"):
+        return "auto" if word == "auto" else None
+    try:
+        return float(word)
+    except ValueError:
+        raise InputError(f"--long-range-cutoff must be a number of Å, 'none' or 'auto', not {text!r}") from None
 
 
 def set_electrons(atoms: ase.Atoms, charge: float | None, spin: int | None) -> None:

@@ -40,8 +40,9 @@ EXAMPLES = (
     "  heliodor pimd water.xyz --thermostat trpmd --stride 4 --classical --model so3lr\n"
     "  heliodor pimd water.xyz --time '20 ps' --restart\n"
     "  heliodor pimd water.xyz --driver node17:31415\n"
-    "\b\nWrites a folder: i-PI's input.xml, frames, the state to go on from, tables (.csv) and pictures (.png). Ctrl-C "
-    "or a kill costs at most the last 20 seconds; --restart goes on. Needs heliodor[ipi]."
+    "\b\nWrites a folder: i-PI's input.xml, frames, the state to go on from, tables (.csv), pictures (.png), and "
+    "structures of beads (.xyz) for heliodor analyze or ASE. Ctrl-C or a kill costs at most the last 20 seconds; "
+    "--restart goes on. Needs heliodor[ipi]."
 )
 
 
@@ -75,9 +76,13 @@ def pimd(
             "--bead-stride", min=0, metavar="N", help="Steps between positions of all beads. [default: ten strides]"
         ),
     ] = None,
-    centroid: Annotated[bool, typer.Option("--centroid", help="Store centroids and the forces on them.")] = False,
+    centroid: Annotated[
+        bool, typer.Option("--centroid", help="Store centroids (an .xyz file too) and the forces on them.")
+    ] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the random numbers.")] = 0,
-    skip: Annotated[float, typer.Option("--skip", metavar="SHARE", help="Of the run, left out of the means.")] = 0.2,
+    skip: Annotated[
+        float, typer.Option("--skip", min=0.0, max=0.99, metavar="SHARE", help="Of the run, left out of the means.")
+    ] = 0.2,
     resolution: Annotated[
         float | None, typer.Option("--resolution", metavar="CM", help="Of the spectrum, cm⁻¹. [default: 10 or more]")
     ] = None,
@@ -194,8 +199,19 @@ def _words(settings: PathSettings) -> str:
 
 
 def _serve(address: str, potential: Any, atoms: Any, timeout: float, compare: bool) -> None:
+    from time import monotonic
+
+    from heliodor.cli.bar import EVERY
     from heliodor.engines.ipi import Beads, upright
     from heliodor.engines.ipi_socket import serve
 
-    calls = serve(address, Beads(potential, upright(atoms), compare=compare), timeout=timeout)
+    told = monotonic()
+
+    def tell(done: int) -> None:
+        nonlocal told
+        if monotonic() - told >= EVERY:
+            told = monotonic()
+            print(f"{done} calls of the model", file=sys.stderr, flush=True)
+
+    calls = serve(address, Beads(potential, upright(atoms), compare=compare), timeout=timeout, tell=tell)
     print(f"i-PI is done after {calls} calls", file=sys.stderr)

@@ -20,6 +20,7 @@ from heliodor.physics.tables import COULOMB
 from heliodor.potential import Potential, Prediction
 from heliodor.potentials.committee import Committee, evaluate_members
 from heliodor.potentials.so3lr import SO3LR
+from heliodor.potentials.sum import Sum
 from heliodor.system import System
 
 
@@ -39,6 +40,9 @@ def own_shares(
         shares = [own_shares(m, system, p, cutoff) for m, p in zip(potential.members, parts, strict=True)]
         known = [share for share in shares if share is not None]
         return torch.stack(known).mean(0) if len(known) == len(shares) else None
+    if isinstance(potential, Sum):
+        # charges are the base's
+        return own_shares(potential.base, system, prediction, cutoff)
     if not isinstance(potential, SO3LR) or cutoff is None or prediction.charges is None:
         return None
     edge = COULOMB * math.erf(cutoff / potential.config.electrostatic_damping) / cutoff

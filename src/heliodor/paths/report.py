@@ -10,7 +10,8 @@ from heliodor.analysis.show import Shown
 from heliodor.errors import InputError
 from heliodor.paths.result import PROPERTIES
 from heliodor.paths.show import Runs, show_bonds, show_course, show_infrared, show_kinetic, show_radial
-from heliodor.paths.summary import SKIP
+from heliodor.paths.structures import write_beads, write_centroids
+from heliodor.paths.summary import SKIP, limits
 
 
 def write_report(
@@ -21,7 +22,7 @@ def write_report(
     resolution: float | None = None,
     pairs: str | None = None,
 ) -> tuple[list[Path], list[str]]:
-    """Properties of each frame as CSV, and a PNG with tables of all that the runs hold enough for.
+    """Properties of each frame as CSV, beads and centroids as extended xyz, a PNG with tables of all else there is.
 
     Args:
         runs: by name, such as "quantum" and "classical", drawn together.
@@ -31,12 +32,20 @@ def write_report(
         The files, and in words what was left out and why.
     """
     files, notes = [], []
+    boxed = all(result.atoms.pbc.all() for result in runs.values())
     for run, result in runs.items():
         path = folder / f"properties-{run}.csv"
         units = {name: f"{name}_{unit}" if unit else name for name, unit in PROPERTIES.items()}
         columns = {"time_fs": result.time} | {units[name]: result.properties[name] for name in PROPERTIES}
         path.write_text(csv_of(columns), encoding="utf-8")
         files.append(path)
+        if result.centroids is not None:
+            files.append(write_centroids(result, folder / f"centroids-{run}.xyz"))
+        if result.marks()["beads"] and not boxed:
+            files.append(write_beads(result, folder / f"beads-{run}.xyz", skip))
+        short = limits(result, skip)
+        if short is not None:
+            notes.append(f"{run}: {short}")
     pictures: dict[str, Callable[[], Shown]] = {
         "course": lambda: show_course(runs),
         "kinetic": lambda: show_kinetic(runs, skip),
@@ -45,10 +54,12 @@ def write_report(
         "infrared": lambda: show_infrared(runs, resolution, skip),
     }
     for name, make in pictures.items():
-        if name == "rdf" and not all(result.atoms.pbc.all() for result in runs.values()):
+        if name == "rdf" and not boxed:
             continue
         try:
-            files += _write(make(), folder)
+            shown = make()
+            files += _write(shown, folder)
+            notes += shown.notes if name == "infrared" else ()
         except InputError as error:
             notes.append(f"no {name}: {error}")
     return files, notes

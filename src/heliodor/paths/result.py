@@ -29,7 +29,9 @@ PROPERTIES = {
 }
 """Columns of each frame and their units. `potential` is the mean over the beads; `kinetic_primitive` and
 `kinetic_virial` (centroid virial) are two estimators of the quantum kinetic energy, with the centre of mass at its
-classical 3/2 kT; `pressure` is the centroid-virial one, not a number without a cell."""
+classical 3/2 kT; `pressure` is the centroid-virial one; it and `volume` are no numbers unless all directions are
+periodic. `temperature` is that of the momenta, which the splitting of steps leaves cold by about (ω dt)²/4 in a mode of
+frequency ω; positions, and so all else, are sampled better."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +45,8 @@ class PathResult:
         time: fs.
         properties: [T] each, see `PROPERTIES`.
         kinetic_atoms: eV, centroid-virial kinetic energy of each atom.
-        dipole: e·Å, mean over the beads; None for models without charges.
+        dipole: e·Å, mean over the beads, of periodic structures the sum of the molecules' own; None for models without
+            charges, and where bonds run through the cell without end.
         centroids: Å, not put back into the cell; None unless ``settings.centroid``.
         centroid_forces: eV/Å, mean over the beads; likewise.
         cells: Å, rows are lattice vectors; None without periodicity.

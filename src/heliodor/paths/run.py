@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -59,8 +60,8 @@ def run_paths(
         load_options: as for `heliodor.load`.
 
     Raises:
-        InputError, ModelError: what the model cannot describe; a folder in use; other settings than those of the run;
-            forces that are not finite.
+        InputError, ModelError: what the model cannot describe; a folder in use or that cannot be written to; other
+            settings than those of the run; forces that are not finite.
         MissingExtraError: i-PI is not installed.
     """
     folder = Path(folder)
@@ -81,18 +82,30 @@ def run_paths(
         if json.loads((folder / STATE).read_text())["step"] >= settings.steps:
             return read_paths(folder)
     beads = Beads(model, turned, compare=not begun, **load_options)
-    folder.mkdir(parents=True, exist_ok=True)
-    if begun:
-        state = json.loads((folder / STATE).read_text())
-        ring, marks = Ring(state["xml"], beads), state["marks"]
-    else:
-        ase.io.write(folder / STRUCTURE, turned, format="extxyz")
-        (folder / INPUT).write_text(xml)
-        ring, marks = Ring(input_xml(turned, settings, parameters, outputs=False), beads), {"frames": 0, "beads": 0}
-    about = {"settings": asdict(settings), "model": named}
-    _replace(folder / SETTINGS, json.dumps(about, indent=2))
-    _go_on(ring, folder, settings, marks, tell, save, bool(turned.pbc.any()))
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if begun:
+            state = json.loads((folder / STATE).read_text())
+            ring, marks = Ring(state["xml"], beads), state["marks"]
+        else:
+            ase.io.write(folder / STRUCTURE, turned, format="extxyz")
+            (folder / INPUT).write_text(xml)
+            ring, marks = Ring(input_xml(turned, settings, parameters, outputs=False), beads), {"frames": 0, "beads": 0}
+        about = {"settings": asdict(settings), "model": named}
+        _replace(folder / SETTINGS, json.dumps(about, indent=2))
+        _go_on(ring, folder, settings, marks, tell, save, bool(turned.pbc.any()))
     return read_paths(folder)
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be written to ({error.strerror or error}): choose another folder or make room; a run "
+            "that was saved goes on with restart"
+        ) from error
 
 
 def _go_on(
@@ -104,7 +117,7 @@ def _go_on(
     save: float,
     periodic: bool,
 ) -> None:
-    files = _files(folder, len(ring.pes.atoms), settings, ring.pes.potential, periodic)
+    files = _files(folder, len(ring.pes.atoms), settings, ring.pes.has_dipoles, periodic)
     for name, file in files.items():
         file.cut(marks["beads" if name.startswith("bead") else "frames"])
     saved = time.monotonic()
@@ -128,9 +141,9 @@ def _go_on(
             tell(ring.step, settings.steps)
 
 
-def _files(folder: Path, n: int, settings: PathSettings, potential: Potential, periodic: bool) -> dict[str, Records]:
+def _files(folder: Path, n: int, settings: PathSettings, has_dipoles: bool, periodic: bool) -> dict[str, Records]:
     shapes: dict[str, tuple[int, ...]] = {"properties": (len(PROPERTIES),), "kinetic": (n,)}
-    if "charges" in potential.outputs:
+    if has_dipoles:
         shapes["dipole"] = (3,)
     if settings.centroid:
         shapes |= {"centroids": (n, 3), "centroid_forces": (n, 3)}
@@ -145,7 +158,7 @@ def _files(folder: Path, n: int, settings: PathSettings, potential: Potential, p
 
 def _store(ring: Ring, settings: PathSettings, files: dict[str, Records], periodic: bool) -> None:
     positions, forces = ring.positions, ring.forces
-    values = ring.measured(periodic)
+    values = ring.measured(bool(ring.pes.atoms.pbc.all()))
     files["properties"].append(np.array([values[name] for name in PROPERTIES]))
     files["kinetic"].append(centroid_virial(positions, forces, settings.temperature))
     if "dipole" in files:
@@ -175,6 +188,15 @@ def _check_same(folder: Path, atoms: ase.Atoms, settings: PathSettings, named: s
     same = len(stored) == len(atoms) and bool((stored.numbers == atoms.numbers).all())
     if not same or np.abs(stored.positions - atoms.positions).max() > 1e-6:
         raise InputError(f"{folder} was run from another structure: choose another folder")
+    for what, then, present in (
+        ("cell", np.array(stored.cell), np.array(atoms.cell)),
+        ("periodicity", stored.pbc, atoms.pbc),
+        ("set of masses", stored.get_masses(), atoms.get_masses()),
+        ("charge", stored.info.get("charge", 0.0), atoms.info["charge"]),
+        ("spin", stored.info.get("spin", 0), atoms.info["spin"]),
+    ):
+        if not np.allclose(np.asarray(then, dtype=float), np.asarray(present, dtype=float), rtol=0.0, atol=1e-6):
+            raise InputError(f"{folder} was run with a different {what}: choose another folder")
 
 
 def _replace(path: Path, text: str) -> None:

@@ -10,6 +10,9 @@ from heliodor.units import parse_time
 
 THERMOSTATS = ("pile", "gle", "trpmd")
 
+SPECTRA_TIME = 1000.0
+"""fs, of the velocity rescaling that keeps centroids warm in TRPMD without disturbing spectra."""
+
 
 @dataclass(frozen=True)
 class PathSettings:
@@ -68,11 +71,21 @@ class PathSettings:
             raise InputError("stride must be at least 1, bead_stride and seed not negative")
         if self.steps < 1:
             raise InputError(f"{self.time!r} is shorter than one step of {self.timestep:g} fs")
+        if self.steps < self.stride:
+            raise InputError(
+                f"{self.time!r} is {self.steps} steps of {self.timestep:g} fs, fewer than the {self.stride} between "
+                "stored frames (stride): nothing would be stored"
+            )
 
     @property
     def steps(self) -> int:
         """Of the whole run."""
         return round(parse_time(self.time) / self.timestep)
+
+    @property
+    def centroid_time(self) -> float:
+        """fs, in which the thermostat warms centroids."""
+        return SPECTRA_TIME if self.thermostat == "trpmd" else self.friction_time
 
     @property
     def every_bead(self) -> int:

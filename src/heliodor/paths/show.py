@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from heliodor.analysis.show import Axis, Curve, Panel, Shown
+from heliodor.analysis.spectra.welch import HANN_WIDTH, LIGHT, Spectrum
 from heliodor.paths.distances import bead_radial, bond_lengths
 from heliodor.paths.quantum import by_element
 from heliodor.paths.result import PathResult
@@ -19,6 +20,9 @@ Runs = Mapping[str, PathResult]
 
 HIGHEST = 4500.0
 """cm⁻¹, end of the axis."""
+
+SEVERAL_BLOCKS = 10
+"""Fewer than these, and strengths of lines (whose energies have a standard deviation of kT) are off by a third."""
 
 PANELS = 6
 """Kinds of bonds or pairs drawn at most."""
@@ -109,4 +113,16 @@ def show_infrared(runs: Runs, resolution: float | None = None, skip: float = SKI
     top = min(HIGHEST, *(float(found.wavenumber[-1]) for found in spectra.values()))
     title = f"from the dipole along the run; lines {resolution:.3g} cm⁻¹ wide"
     axes = (Axis("wavenumber", "cm⁻¹", 0.0, top), Axis("absorption", "km/mol per cm⁻¹", 0.0))
-    return Shown("infrared", "Infrared spectrum", (Panel(title, *axes, tuple(curves)),), tables=tables)
+    panel = Panel(title, *axes, tuple(curves))
+    notes = tuple(
+        f"infrared, {run}: {found.blocks} block{'s' if found.blocks > 1 else ''} of {1e-3 * _span(found):.2g} ps, in "
+        "which a vibration has any energy from none to several kT: trust positions of lines, not their strengths"
+        for run, found in spectra.items()
+        if found.blocks < SEVERAL_BLOCKS
+    )
+    return Shown("infrared", "Infrared spectrum", (panel,), notes=notes, tables=tables)
+
+
+def _span(spectrum: Spectrum) -> float:
+    """fs, of a block."""
+    return HANN_WIDTH / (LIGHT * spectrum.resolution)

@@ -12,6 +12,9 @@ from heliodor.paths.summary import SKIP, settled
 def infrared(result: PathResult, resolution: float | None = None, skip: float = SKIP) -> Spectrum:
     """Absorption of the whole structure, km/mol per cm⁻¹, from the mean of the beads' dipoles along the run.
 
+    Of periodic structures the dipole is the sum of the molecules', each about its centre of mass: charge that flows
+    from molecule to molecule and the motion of ions are not in it.
+
     With one bead it is the classical spectrum with the harmonic quantum correction. The autocorrelation of ring-polymer
     dynamics stands for the Kubo-transformed one (Craig & Manolopoulos, J. Chem. Phys. 121, 3368 (2004)), from which
     absorption follows by the same formula without an approximation. The thermostats "pile" and "gle" broaden lines.
@@ -23,7 +26,10 @@ def infrared(result: PathResult, resolution: float | None = None, skip: float = 
         InputError: no dipoles, too few frames.
     """
     if result.dipole is None:
-        raise InputError(f"the model of {result.folder} gives no charges, and without dipoles there is no spectrum")
+        raise InputError(
+            f"{result.folder} holds no dipoles (a model without charges, or bonds that run through the cell without "
+            "end), and without them there is no spectrum"
+        )
     dipole = result.dipole[settled(result, skip)]
     if len(dipole) < FEWEST:
         raise InputError(f"{result.folder} holds {len(dipole)} frames, and {FEWEST} are the least for a spectrum")

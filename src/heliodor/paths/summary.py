@@ -14,6 +14,9 @@ from heliodor.units import BOLTZMANN
 SKIP = 0.2
 """Share of a run left out as equilibration: ring polymers start from one spot."""
 
+LONG = 20.0
+"""Times of the centroids' thermostat below which errors cannot be told from the run itself."""
+
 NAMES = {
     "temperature": "temperature",
     "potential": "potential energy",
@@ -55,6 +58,19 @@ def summary(result: PathResult, skip: float = SKIP) -> tuple[Number, ...]:
             Number(f"kinetic energy of {symbol}", 1e3 * mean, spread, "meV", f"classical nuclei: {classical:.2f} meV")
         )
     return tuple(numbers)
+
+
+def limits(result: PathResult, skip: float = SKIP) -> str | None:
+    """A sentence where what counts of a run is too short for its own thermostat; then its errors are too small too."""
+    kept = settled(result, skip)
+    length = result.settings.stride * result.settings.timestep * len(result.time[kept])
+    memory = result.settings.centroid_time
+    if length >= LONG * memory:
+        return None
+    return (
+        f"{1e-3 * length:.3g} ps count, and centroids forget their temperature in {1e-3 * memory:.3g} ps: of fewer "
+        f"than {LONG:g} such times the means say little, and their errors are too small"
+    )
 
 
 def drift(result: PathResult, skip: float = SKIP) -> float:
