@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import ase
 import numpy as np
@@ -17,7 +18,7 @@ from heliodor.checkpoint import read_header, save_checkpoint, sha256
 from heliodor.cli import main
 from heliodor.errors import CheckpointError, InputError, ModelError
 from heliodor.kernels import choose_kernels
-from heliodor.potential import Potential, evaluate_system
+from heliodor.potential import ModelWarning, Potential, evaluate_system
 from heliodor.potentials.mace import MACE, MACEConfig
 from heliodor.potentials.mace_dielectric import MACEDielectric
 from heliodor.potentials.sum import Sum
@@ -154,7 +155,8 @@ def test_errors_of_forces_are_the_bases(tmp_path):
     atoms = molecule("CH3CONH2")
     expected = heliodor.evaluate(mini(), atoms).force_error
     loaded = heliodor.load(path, device="cpu", kernels="reference")
-    prediction = heliodor.evaluate(loaded, atoms)
+    with pytest.warns(ModelWarning, match="how far off the correction may be is not known"):
+        prediction = heliodor.evaluate(loaded, atoms)
     assert torch.equal(prediction.force_error, expected)
     worst = loaded.doubts(System.from_atoms([atoms]), prediction, limit=0.5 * float(expected.max()))
     assert worst and int(expected.argmax()) == worst[0].atoms[0]
@@ -219,6 +221,36 @@ def test_long_range_is_set_for_those_that_have_it(total, tmp_path, crystal):
         expected = expected + heliodor.evaluate(part, crystal).energy
     torch.testing.assert_close(heliodor.evaluate(short, crystal).energy, expected, rtol=0, atol=1e-10)
     assert abs(float(expected - heliodor.evaluate(total, crystal).energy)) > 1e-6
+
+
+def test_what_the_charges_of_the_base_cost_at_a_cutoff(crystal):
+    """Wolf's self term of a crystal: the base's, for the charges are."""
+    from heliodor.crystal.cutoff import own_shares
+
+    model = Sum(base(), [correction()])
+    system = System.from_atoms([crystal])
+    expected = own_shares(model.base, system, evaluate_system(model.base, system), 9.0)
+    assert expected is not None and abs(float(expected)) > 1e-3
+    assert torch.equal(own_shares(model, system, evaluate_system(model, system), 9.0), expected)
+
+
+def test_kernels_of_all_members_are_compiled(monkeypatch, tmp_path):
+    """Whoever waits for the correction's is told as well."""
+    from heliodor.kernels import will_compile
+
+    model = Sum(base(), [correction()])
+    assert not will_compile(model)
+    monkeypatch.setattr("heliodor.kernels.cpu.mace.loops.convolve", Uncompiled(tmp_path))
+    model.members[1].use_kernel(Doubling(model.members[1]), "numba")
+    assert will_compile(model)
+
+
+class Uncompiled:
+    """Stands for a function of Numba without a cache."""
+
+    def __init__(self, folder: Path) -> None:
+        self.stats = SimpleNamespace(cache_path=folder)
+        self.py_func = Uncompiled
 
 
 def test_refusals(total, tmp_path):

@@ -36,13 +36,14 @@ def test_options_win_over_the_file(water, monkeypatch):
 
     monkeypatch.setattr("heliodor.pigs.pipeline.coarse_grain", stand_in)
     Path("pigs.yaml").write_text("paths: {beads: 8, temperature: 700}\nseed: 4\n")
-    command = "pigs water.xyz -m so3lr -c pigs.yaml --elevated 600 -T 250 --time '1 ps' --charge 0 --json"
-    result = runner.invoke(app, [*command.replace("'1 ps'", "1ps").split(), "--set", "train.epochs=7"])
+    command = "pigs water.xyz -m so3lr -c pigs.yaml --elevated 600 -T 250 --time 1ps --charge 0 --json"
+    result = runner.invoke(app, [*command.split(), "--set", "train.epochs=7", "--long-range-cutoff", "9"])
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["stages"]["paths"]["frames"] == 3
     choices = asked["choices"]
     assert (choices.paths.temperature, choices.paths.beads, choices.paths.time) == (600.0, 8, "1ps")
     assert (choices.temperature, choices.seed, choices.charge, choices.train["epochs"]) == (250.0, 4, 0.0, 7)
+    assert (asked["long_range_cutoff"], asked["dtype"], asked["kernels"]) == (9.0, "float32", "auto")
     assert asked["folder"] == Path("pigs-water") and asked["model"] == "so3lr" and len(asked["atoms"]) == 3
 
 
@@ -57,6 +58,7 @@ def test_explain():
     [
         ("pigs", "which structure, and which model"),
         ("pigs water.xyz -m so3lr --elevated 100", "cannot be below"),
+        ("pigs water.xyz -m so3lr --long-range-cutoff far", "must be a number of Å, 'none' or 'auto', not 'far'"),
         ("pigs nowhere.xyz -m so3lr", "there is no file"),
     ],
 )

@@ -84,7 +84,9 @@ def learned() -> tuple:
     train = {"epochs": 14, "batch_size": 98, "learning_rate": 0.02, "ema": 0.95}
     choices = read_pigs_choices({"train": {**train, "plot_every": 0, "validate_every": 70}})
     size = {"channels": 8, "degrees": (0, 0), "correlation": 1, "radial_hidden": (16, 16), "bessel": 6, "cutoff": 4.0}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        for plot in ("plot_curves", "plot_parity"):
+            patch.setattr(f"heliodor.train.finish.{plot}", lambda *drawn: None)
         result = fit_correction(*parts[:2], CorrectionChoices(size=size), choices.train_settings(), Path(folder))
     return result.model.double(), left, parts
 
@@ -116,6 +118,27 @@ def test_centroids_in_a_harmonic_well_feel_the_classical_force():
     # and the centroids are classical: <k x²> = kT
     spread = (k * np.square(centroids - start)).mean()
     assert spread == pytest.approx(BOLTZMANN * HOT, rel=0.25)
+
+
+def test_ipi_hands_out_the_mean_of_the_beads_forces(tmp_path):
+    """Of a bond that is no spring, where a factor of P or √P, or the force at the centroid, would be seen."""
+    pytest.importorskip("ipi")
+    from heliodor.paths import PathSettings, run_paths
+
+    settings = PathSettings(temperature=HOT, beads=3, time=8.0, timestep=0.5, stride=1, bead_stride=1, centroid=True)
+    atoms = ase.Atoms("OH", along_x(np.array([LENGTH]))[0], info={"charge": 0, "spin": 1})
+    found = run_paths(OneBond(), atoms, tmp_path / "run", settings)
+    beads = found.beads()[-8:]
+    bond = beads[:, :, 1] - beads[:, :, 0]
+    length = np.linalg.norm(bond, axis=-1, keepdims=True)
+    on_hydrogen = (morse_force(length) * bond / length).mean(1)
+    # single precision of the stored beads, times the curvature
+    np.testing.assert_allclose(found.centroid_forces[-8:, 1], on_hydrogen, atol=2e-5)
+    np.testing.assert_allclose(found.centroid_forces[-8:, 0], -on_hydrogen, atol=2e-5)
+    np.testing.assert_allclose(found.centroids[-8:], beads.mean(1), atol=1e-6)
+    middle = bond.mean(1)
+    apart = np.linalg.norm(middle, axis=-1, keepdims=True)
+    assert np.abs(on_hydrogen - morse_force(apart) * middle / apart).max() > 1e-3
 
 
 def test_matrices_give_the_known_mean_force_of_a_harmonic_well():

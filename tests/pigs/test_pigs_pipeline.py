@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import ase
 import numpy as np
@@ -130,6 +131,20 @@ def test_another_temperature_keeps_the_correction(made, monkeypatch, tmp_path):
     assert runs == [("classical", 200.0), ("corrected", 200.0)]
 
 
+def test_other_long_range_cutoffs_are_other_forces(made, monkeypatch):
+    """The base's forces change with it, though its weights do not: what was learned does not hold."""
+    folder, _ = made
+
+    def again(*args, **options):
+        raise InputError("done again")
+
+    monkeypatch.setattr("heliodor.paths.run_paths", again)
+    same = {"kernels": "reference", "until": "paths"}
+    coarse_grain(MODEL, molecule("H2O"), folder, read_pigs_choices(TINY), **same)
+    with pytest.raises(InputError, match="done again"):
+        coarse_grain(MODEL, molecule("H2O"), folder, read_pigs_choices(TINY), long_range_cutoff=9.0, **same)
+
+
 def test_a_killed_run_of_the_dynamics_goes_on(made, monkeypatch, tmp_path):
     from heliodor.pigs.runs import classical_run
 
@@ -166,9 +181,14 @@ def test_with_ring_polymers_of_ipi(made, tmp_path, monkeypatch):
         shutil.copy(made[0] / f"{name}.h5", place / f"{name}.h5")
         return place / f"{name}.h5"
 
+    def learned_before(*inputs):
+        model = heliodor.load(made[0] / "correction.safetensors", dtype="float64", kernels="reference")
+        return SimpleNamespace(model=model, path=made[0] / "model.safetensors", steps=0, epochs=0.0, seconds=0.0)
+
     monkeypatch.setattr("heliodor.pigs.pipeline.classical_run", stand_in_dynamics)
+    monkeypatch.setattr("heliodor.pigs.pipeline.fit_correction", learned_before)
     dynamics = {**TINY["dynamics"], "trpmd": "107 fs", "trpmd_beads": 2}
-    choices = read_pigs_choices({**TINY, "dynamics": dynamics, "train": {**TINY["train"], "epochs": 1}})
+    choices = read_pigs_choices({**TINY, "dynamics": dynamics})
     found = coarse_grain(MODEL, molecule("H2O"), tmp_path / "w", choices, kernels="reference")
     assert found["paths"].facts["frames"] == 40
     spectra = json.loads((tmp_path / "w" / "spectra.json").read_text())
@@ -205,6 +225,7 @@ def test_explained_choices_can_be_read_again():
         ({"paths": {"beads": 1}}, "one bead is classical"),
         ({"paths": {"thermostat": "trpmd"}}, "pile or gle"),
         ({"paths": {"skip": 1.0}}, "skip lies from 0"),
+        ({"paths": {"time": "20 fs"}}, "paths.time '20 fs' is too short: it leaves 4 frames of centroids, and 20 are"),
         ({"temperature": -1.0}, "temperature must be positive"),
         ({"correction": {"architecture": "so3lr"}}, "would be counted twice"),
         ({"correction": {"test": 0.0}}, "shares above 0"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from dataclasses import replace
@@ -20,6 +21,7 @@ from heliodor.errors import HeliodorError, InputError
 from heliodor.label.label import Label
 from heliodor.potential import Potential
 from heliodor.potentials.committee import Committee
+from heliodor.potentials.sum import Sum
 from heliodor.train.batches import find_lists
 from heliodor.train.dataset import Dataset
 from heliodor.train.errors import compare, predict
@@ -295,6 +297,7 @@ def test_refusals(base: Potential, new: Dataset, held: Dataset, old: Dataset, tm
     charged = replace(charged, spin=np.where(np.arange(len(new)) == 3, 1.0, 0.0))
     refused("structure 3: the total charge is \\+1 and mace has no notion of charge", mace, charged)
     refused("a Committee cannot be fine-tuned", Committee([base, base]), new)
+    refused("a Sum cannot be fine-tuned.* of a sum, its base", Sum(base, [copy.deepcopy(base)]), new)
     refused("the training set is empty", base, new.take([]))
     refused(
         "no weights of tiny are called 'network.layer.0'; did you mean", base, new, FineTune(train=("network.layer.0",))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from heliodor.checkpoint import save_checkpoint
 from heliodor.choices import override
 from heliodor.errors import InputError, MissingExtraError
+from heliodor.potentials.sum import Sum
 from heliodor.train.events import Events
 from heliodor.train.files.config import documented, explain, read_config, tables
 from heliodor.train.files.job import prepare
@@ -231,6 +233,9 @@ def test_checkpoint(folder: Path) -> None:
         prepare(read_config(values(model={"checkpoint": "old.safetensors"}), folder))
     outside = new_model("spookynet", TINY, (1, 8), _water(folder))
     save_checkpoint(outside, folder / "water.safetensors", outside.card)
+    save_checkpoint(Sum(job.model, [copy.deepcopy(job.model)]), folder / "sum.safetensors")
+    with pytest.raises(InputError, match="is a sum of a model and a correction, which is not trained as a whole"):
+        prepare(read_config(values(model={**trained, "checkpoint": "sum.safetensors"}), folder))
     with pytest.raises(InputError, match=r"hold C, N, which spookynet does not know"):
         prepare(read_config(values(model={**trained, "checkpoint": "water.safetensors"}), folder))
 

@@ -7,7 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
-from heliodor.cli.common import Charge, Device, Dtype, Json, Kernels, Spin, Threads
+from heliodor.cli.common import (
+    Charge,
+    Device,
+    Dtype,
+    Json,
+    Kernels,
+    LongRangeCutoff,
+    Spin,
+    Threads,
+    read_long_range_cutoff,
+)
 from heliodor.cli.stage_bar import Stages, print_stages, read_choices
 from heliodor.errors import InputError
 
@@ -61,6 +71,7 @@ def pigs(
     until: Annotated[str | None, typer.Option("--until", metavar="STAGE", help="Stop after this stage.")] = None,
     device: Device = "auto",
     dtype: Dtype = "float32",
+    long_range_cutoff: LongRangeCutoff = "auto",
     threads: Threads = None,
     kernels: Kernels = "auto",
     explain: Annotated[bool, typer.Option("--explain", help="Print all choices with their defaults.")] = False,
@@ -94,6 +105,8 @@ def pigs(
             place[name] = value
     choices = read_pigs_choices(values)
     atoms = read_structure(file)
+    load_options: dict[str, Any] = {"device": device, "dtype": dtype, "kernels": kernels}
+    load_options["long_range_cutoff"] = read_long_range_cutoff(long_range_cutoff)
     folder = output or Path(f"pigs-{file.name.split('.')[0]}")
     if threads is not None:
         import torch
@@ -101,8 +114,6 @@ def pigs(
         torch.set_num_threads(threads)
     progress = Stages()
     with progress:
-        result = coarse_grain(
-            model, atoms, folder, choices, until=until, tell=progress.tell, device=device, dtype=dtype, kernels=kernels
-        )
+        result = coarse_grain(model, atoms, folder, choices, until=until, tell=progress.tell, **load_options)
     made = {"corrected model": "corrected.safetensors", "judgement": "judgement.json", "spectra": "spectrum.png"}
     print_stages(folder, result, made, as_json)

@@ -77,12 +77,15 @@ def choose_kernels(potential: Potential, device: torch.device, name: str) -> str
 
 def will_compile(potential: Potential) -> bool:
     """Whether the first evaluation has to compile the kernel, which takes tens of seconds once on a machine."""
-    if potential.kernels != NUMBA:
-        return False
-    potential = getattr(potential, "base", potential)
     from pathlib import Path
 
     from heliodor.potentials.mace import MACE
+    from heliodor.potentials.sum import Sum
+
+    if isinstance(potential, Sum):
+        return any(will_compile(member) for member in potential.members)
+    if potential.kernels != NUMBA:
+        return False
 
     if isinstance(potential, MACE):
         from heliodor.kernels.cpu.mace import loops

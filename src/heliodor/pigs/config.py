@@ -18,6 +18,9 @@ MEANS = ("mse", "mace", "so3lr")
 FEWEST = 50
 """Frames of a spectrum."""
 
+FEWEST_CENTROIDS = 20
+"""Frames of centroids below which nothing can be learned and judged."""
+
 EXPECTED = {"loss": "mse", "batch_size": 32, "learning_rate": 1e-2, "weight_decay": 0.0, "ema": 0.99, "compile": "no"}
 """Of the training, unless said otherwise."""
 
@@ -128,6 +131,12 @@ def read_pigs_choices(values: Mapping[str, Any]) -> PigsChoices:
     for name, time in (("paths.time", p.time), ("dynamics.settle", d.settle)):
         if not parse_time(time) > 0.0:
             raise InputError(f"{name} must be positive, not {time!r}")
+    frames = int(round(parse_time(p.time) / p.timestep) / p.stride)
+    if frames - int(p.skip * frames) < FEWEST_CENTROIDS:
+        raise InputError(
+            f"paths.time {p.time!r} is too short: it leaves {frames - int(p.skip * frames)} frames of centroids, and "
+            f"{FEWEST_CENTROIDS} are the least, thousands usual (a longer paths.time, a smaller paths.stride or skip)"
+        )
     for name, time, first in (("dynamics.time", d.time, 0.0), ("dynamics.trpmd", d.trpmd, parse_time(d.settle))):
         if time and (parse_time(time) - first) / d.save_every < FEWEST:
             after = " after dynamics.settle" if first else ""

@@ -110,7 +110,7 @@ def coarse_grain(
 def _stages(job: _Job, base: Potential) -> list[Stage]:
     c = job.choices
     plain = dataclasses.asdict(c)
-    asked = {"weights": fingerprint(base), "structure": _digest(_numbers(job.atoms)), "seed": c.seed}
+    asked = {"weights": _identity(base), "structure": _digest(_numbers(job.atoms)), "seed": c.seed}
     shares = {"skip": c.paths.skip, "validation": c.correction.validation, "test": c.correction.test}
     learner = {k: plain["correction"][k] for k in ("architecture", "size")}
     infrared = "charges" in base.outputs
@@ -181,7 +181,7 @@ def _paths(job: _Job, say: Say) -> Mapping[str, Any]:
     base = job.load()
     # a longer time goes on with the same run
     kept = {**dataclasses.asdict(settings), "time": 0}
-    place = _place(job.folder / "paths", [kept, fingerprint(base), *_numbers(job.atoms)])
+    place = _place(job.folder / "paths", [kept, _identity(base), *_numbers(job.atoms)])
     found = run_paths(
         base, job.atoms, place, settings, restart=True, tell=lambda done, of: say("path-integral dynamics", done, of)
     )
@@ -257,7 +257,7 @@ def _judge(job: _Job, say: Say) -> Mapping[str, Any]:
 def _dynamics(job: _Job, name: str, say: Say) -> Mapping[str, Any]:
     c = job.choices
     model = job.load(job.folder / "corrected.safetensors" if name == CORRECTED else None)
-    key = [fingerprint(model), *_numbers(job.atoms), dataclasses.asdict(c.dynamics), c.temperature, c.seed]
+    key = [_identity(model), *_numbers(job.atoms), dataclasses.asdict(c.dynamics), c.temperature, c.seed]
     place = _place(job.folder / "dynamics", key)
     run = classical_run(model, job.atoms, c, place, name, say)
     shutil.copyfile(run, job.folder / f"{name}.h5.part")
@@ -283,7 +283,7 @@ def _ring_polymers(job: _Job, say: Say) -> Mapping[str, Any]:
     )
     base = job.load()
     kept = {**dataclasses.asdict(settings), "time": 0}
-    place = _place(job.folder / "paths", [kept, fingerprint(base), *_numbers(job.atoms)])
+    place = _place(job.folder / "paths", [kept, _identity(base), *_numbers(job.atoms)])
     found = run_paths(
         base, job.atoms, place, settings, restart=True, tell=lambda done, of: say("ring-polymer dynamics", done, of)
     )
@@ -319,8 +319,9 @@ def _spectra(job: _Job, names: list[str], infrared: bool, say: Say) -> Mapping[s
     for kind, lines_of in found.items():
         write_table(lines_of, job.folder / f"{kind}.csv")
     formula, beads = job.atoms.get_chemical_formula(), c.paths.beads
+    hydrogen = 1 in job.atoms.numbers
     title = f"{formula}, {job.model}, {c.temperature:g} K; correction from {beads} beads at {c.paths.temperature:g} K"
-    plot_spectra(found, job.folder / "spectrum.png", title)
+    plot_spectra(found, job.folder / "spectrum.png", title, hydrogen=hydrogen)
     told = {
         kind: {
             line.name: {"mean_per_cm": line.mean_of(*STRETCHES), "peak_per_cm": line.peak_of(*STRETCHES)}
@@ -330,7 +331,6 @@ def _spectra(job: _Job, names: list[str], infrared: bool, say: Say) -> Mapping[s
     }
     words = {"stretches_per_cm": list(STRETCHES), "resolution_per_cm": d.resolution, **told}
     write_durably(job.folder / "spectra.json", json.dumps(words, indent=1).encode())
-    hydrogen = 1 in job.atoms.numbers
     return {f"X-H_{line.name}_per_cm": round(line.mean_of(*STRETCHES)) for line in found["vdos"] if hydrogen}
 
 
@@ -339,6 +339,13 @@ def _like(mine: ase.Atoms, theirs: ase.Atoms) -> ase.Atoms:
     found = theirs.copy()
     found.info = dict(mine.info)
     return found
+
+
+def _identity(model: Potential) -> str:
+    """Of its parameters, and of what else changes its forces."""
+    if not model.has_long_range:
+        return fingerprint(model)
+    return f"{fingerprint(model)} {model.long_range_cutoff}"
 
 
 def _numbers(atoms: ase.Atoms) -> list[Any]:

@@ -14,15 +14,13 @@ from jaxtyping import Float
 from heliodor.api import evaluate
 from heliodor.errors import InputError
 from heliodor.label.label import Label
+from heliodor.pigs.config import FEWEST_CENTROIDS
 from heliodor.potential import Potential, evaluate_system
 from heliodor.system import System
 from heliodor.train.dataset import Dataset
 
 BLOCKS = 5
 """Of the held-out frames, for errors of means."""
-
-FEWEST = 20
-"""Frames below which nothing can be learned and judged."""
 
 CHUNK = 200
 """Frames evaluated between reports."""
@@ -40,10 +38,10 @@ def centroid_frames(
     Raises:
         InputError: too few frames, or positions that are no numbers.
     """
-    if len(centroids) < FEWEST:
+    if len(centroids) < FEWEST_CENTROIDS:
         raise InputError(
-            f"{len(centroids)} frames of centroids are too few to learn from: {FEWEST} are the least, thousands usual "
-            "(a longer paths.time, a smaller paths.stride)"
+            f"{len(centroids)} frames of centroids are too few to learn from: {FEWEST_CENTROIDS} are the least, "
+            "thousands usual (a longer paths.time, a smaller paths.stride)"
         )
     if not (np.isfinite(centroids).all() and np.isfinite(forces).all()):
         raise InputError("centroids or forces of the path-integral run are no numbers: its time step may be too long")

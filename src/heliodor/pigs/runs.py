@@ -66,6 +66,7 @@ def classical_run(
         settled.frames,
         model,
         output=path,
+        plot=None,
         overwrite=True,
         progress=lambda r: say(f"{name} dynamics", r.step, r.steps),
         ensemble="nve",

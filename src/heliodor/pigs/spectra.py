@@ -19,7 +19,7 @@ STRETCHES = (2400.0, 4600.0)
 
 KINDS = ("vdos", "infrared")
 
-HIGHEST = 4500.0
+HIGHEST = STRETCHES[1]
 """cm⁻¹; the end of the plots."""
 
 
@@ -109,8 +109,8 @@ def write_table(lines: Sequence[Line], path: Path) -> None:
     np.savetxt(path, np.stack(columns, 1), delimiter=",", header=header, comments="", fmt="%.6g")
 
 
-def plot_spectra(spectra: dict[str, list[Line]], path: Path, title: str) -> None:
-    """Write a PNG: a panel for each kind, a curve for each run, the stretches of bonds to hydrogen marked."""
+def plot_spectra(spectra: dict[str, list[Line]], path: Path, title: str, *, hydrogen: bool) -> None:
+    """Write a PNG: a panel for each kind, a curve for each run; where there is hydrogen, the mean of its stretches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -124,7 +124,9 @@ def plot_spectra(spectra: dict[str, list[Line]], path: Path, title: str) -> None
             shown = line.wavenumber <= HIGHEST
             x, y, e = line.wavenumber[shown], line.values[shown], np.nan_to_num(line.error[shown])
             colour = colours.get(line.name, "C2")
-            label = f"{line.name}: X–H at {line.mean_of(*STRETCHES):.0f} cm⁻¹"
+            label = line.name.replace("trpmd", "TRPMD")
+            if hydrogen:
+                label += f": X–H stretches at {line.mean_of(*STRETCHES):.0f} cm⁻¹ in the mean"
             axes.fill_between(x, np.maximum(y - e, 0.0), y + e, color=colour, alpha=0.2, lw=0)
             axes.plot(x, y, color=colour, lw=1.1, label=label)
         axes.set_xlim(0.0, HIGHEST)
@@ -132,6 +134,6 @@ def plot_spectra(spectra: dict[str, list[Line]], path: Path, title: str) -> None
         axes.set_ylabel(words[kind])
         axes.legend(frameon=False, fontsize=8)
         axes.grid(alpha=0.25)
-    axes.set_xlabel("wavenumber (cm⁻¹)")
+    axes.set_xlabel("wavenumber (cm⁻¹); bands: ± standard error")
     figure.suptitle(title, fontsize=10)
     figure.savefig(path, dpi=140, format="png")

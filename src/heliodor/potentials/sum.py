@@ -182,8 +182,14 @@ class Sum(Potential):
         self.base.check(system)
 
     def advice(self, system: System) -> list[str]:
-        """What the base has to say."""
-        return self.base.advice(system)
+        """What the base has to say, and what its statements about errors of forces leave out."""
+        said = self.base.advice(system)
+        if self.base.uncertainty is not None:
+            said.append(
+                f"errors of forces are those that {self.base.name} states of itself: how far off the correction may be "
+                "is not known"
+            )
+        return said
 
     def doubts(self, system: System, prediction: Prediction, limit: float | None = None) -> list[Doubt]:
         """The base's; how far off a correction may be is not known."""

@@ -15,6 +15,7 @@ from heliodor.api import choose_device, load
 from heliodor.checkpoint import architectures
 from heliodor.errors import InputError, suggestion
 from heliodor.potential import Potential
+from heliodor.potentials.sum import Sum
 from heliodor.train.curves import plot_parity
 from heliodor.train.dataset import Dataset
 from heliodor.train.errors import Errors, compare, predict
@@ -151,6 +152,11 @@ def _trained(config: TrainConfig, how: FineTune | None) -> Potential | None:
         raise InputError("model.size and model.elements are for new models: a trained one keeps its own")
     name = how.model if how is not None else config.model_path(str(config.model.checkpoint))
     model = how.load() if how is not None else load(name, device="cpu", dtype="float64", kernels="reference")
+    if isinstance(model, Sum):
+        raise InputError(
+            f"{name} is a sum of a model and a correction, which is not trained as a whole: train its base, and learn "
+            "a correction to that"
+        )
     said = config.model.architecture
     found = next((key for key, (cls, _) in architectures().items() if cls is type(model)), type(model).__name__)
     if said is not None and said != found:

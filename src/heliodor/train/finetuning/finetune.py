@@ -22,6 +22,7 @@ from heliodor.api import choose_device
 from heliodor.checkpoint import architectures, read_header, save_checkpoint, sha256
 from heliodor.errors import HeliodorError, InputError
 from heliodor.potential import Potential, check_energy
+from heliodor.potentials.sum import Sum
 from heliodor.system import System
 from heliodor.train.dataset import Dataset
 from heliodor.train.errors import some_of
@@ -184,11 +185,12 @@ def adapt(start: Potential, how: FineTune, seed: int = 1) -> tuple[Potential, in
 
 def _refuse(model: Potential, sets: Mapping[str, Dataset]) -> None:
     """One clear error for a model or structures that cannot be."""
-    known = [cls for cls, _ in architectures().values()]
+    known = [cls for cls, _ in architectures().values() if cls is not Sum]
     if type(model) not in known:
         raise InputError(
             f"a {type(model).__name__} cannot be fine-tuned: hand in one model of "
-            f"{', '.join(cls.__name__ for cls in known)} (of a committee, one member after the other)"
+            f"{', '.join(cls.__name__ for cls in known)} (of a committee, one member after the other; of a sum, its "
+            "base, before a correction to it is learned)"
         )
     check_energy(model)
     for words, data in sets.items():
