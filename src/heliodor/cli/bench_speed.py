@@ -23,6 +23,7 @@ from heliodor.cli.common import (
     note,
     plain,
     print_json,
+    read_long_range_cutoff,
 )
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def speed(
         dtype=dtype,
         kernels=kernels,
         threads=threads,
-        long_range_cutoff=_cutoff(long_range_cutoff),
+        long_range_cutoff=read_long_range_cutoff(long_range_cutoff),
     )
     # all of them before the first is timed
     weights = {word: identity(word, base.long_range_cutoff) for word in words}
@@ -223,18 +224,6 @@ def _sizes(text: str | None) -> tuple[int, ...]:
     if not found or min(found) < 1:
         raise InputError(f"--sizes must be numbers of atoms such as 192,1536, not {text!r}")
     return found
-
-
-def _cutoff(text: str) -> float | str | None:
-    from heliodor.errors import InputError
-
-    word = text.strip().lower()
-    if word in ("auto", "none"):
-        return "auto" if word == "auto" else None
-    try:
-        return float(word)
-    except ValueError:
-        raise InputError(f"--long-range-cutoff must be a number of Å, 'none' or 'auto', not {text!r}") from None
 
 
 def _told(found: Outcome) -> str:
