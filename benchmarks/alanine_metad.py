@@ -1,6 +1,6 @@
 """Alanine dipeptide in vacuum: φ, ψ by well-tempered metadynamics against umbrella sampling with MBAR.
 
-    python benchmarks/alanine_metad.py --output /tmp/alanine --metad 400 --umbrella 12
+    python benchmarks/alanine_metad.py --output alanine --metad 400 --umbrella 12
 
 Both are gone on with where they were killed: the same command again. The umbrellas know nothing of OpenMM or of
 metadynamics: a batch of 144 windows (30° apart in φ and ψ) in heliodor's own Langevin dynamics, analysed by pymbar
