@@ -130,6 +130,23 @@ def read_header(path: str | Path) -> dict[str, Any]:
     return header
 
 
+def built(entry: dict[str, Any]) -> Potential:
+    """A float64 potential as a header describes it (architecture, config, uncertainty), parameters yet to be filled.
+
+    Raises:
+        CheckpointError: an architecture that is not known.
+    """
+    known = architectures()
+    if entry["architecture"] not in known:
+        raise CheckpointError(f"architecture {entry['architecture']!r} is not known, only {', '.join(known)}")
+    cls, config_class = known[entry["architecture"]]
+    build: Any = getattr(cls, "from_config", cls)
+    potential: Potential = build(config_class.from_dict(entry["config"])).double()
+    if entry.get("uncertainty") is not None:
+        potential.uncertainty = ForceError(ForceErrorConfig.from_dict(entry["uncertainty"])).double()
+    return potential
+
+
 def load_checkpoint(path: str | Path, expected_sha256: str | None = None) -> Potential:
     """Read a potential, in float64 on the CPU, its card in ``potential.card``.
 
@@ -147,12 +164,8 @@ def load_checkpoint(path: str | Path, expected_sha256: str | None = None) -> Pot
         raise CheckpointError(
             f"{path} holds architecture {header.get('architecture')!r}; this version knows {', '.join(known)}"
         )
-    cls, config_class = known[name]
     try:
-        build: Any = getattr(cls, "from_config", cls)
-        potential: Potential = build(config_class.from_dict(header["config"])).double()
-        if header.get("uncertainty") is not None:
-            potential.uncertainty = ForceError(ForceErrorConfig.from_dict(header["uncertainty"])).double()
+        potential = built(header)
         stored = load_bytes(content)
         intact = _digest(stored) == header["tensors_sha256"]
         potential.load_state_dict({k: v.double() if v.is_floating_point() else v for k, v in stored.items()})

@@ -8,11 +8,11 @@ on a grid, the centroid held by a Fourier transform.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import ase
 import numpy as np
 
+from heliodor.paths import PathResult
 from heliodor.potential import Potential, evaluate_system
 from heliodor.system import System
 from heliodor.units import ACCELERATION, BOLTZMANN, HBAR, KINETIC
@@ -101,20 +101,7 @@ def centroid_mean_force(
     return warm * slope / density
 
 
-@dataclass(frozen=True)
-class Found:
-    """What the pipeline reads of a `heliodor.paths.PathResult`."""
-
-    atoms: ase.Atoms
-    time: np.ndarray
-    properties: dict[str, np.ndarray]
-    centroids: np.ndarray
-    centroid_forces: np.ndarray
-    cells: np.ndarray | None = None
-    dipole: np.ndarray | None = None
-
-
-def stand_in(model: Potential, atoms: ase.Atoms, folder, settings, *, restart=False, tell=None) -> Found:
+def stand_in(model: Potential, atoms: ase.Atoms, folder, settings, *, restart=False, tell=None) -> PathResult:
     """For `heliodor.paths.run_paths`, of molecules."""
     rng = np.random.default_rng(settings.seed)
     steps = round(float(str(settings.time).split()[0]) / settings.timestep)
@@ -129,4 +116,6 @@ def stand_in(model: Potential, atoms: ase.Atoms, folder, settings, *, restart=Fa
         *(settings.timestep, settings.stride, rng),
     )
     time = settings.timestep * settings.stride * np.arange(1, len(centroids) + 1)
-    return Found(atoms, time, {"temperature": np.full(len(time), settings.temperature)}, centroids, forces)
+    warm = {"temperature": np.full(len(time), settings.temperature)}
+    no_atoms = np.zeros((len(time), len(atoms)))
+    return PathResult(folder, settings, atoms, time, warm, no_atoms, None, centroids, forces, None)

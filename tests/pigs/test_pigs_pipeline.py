@@ -38,7 +38,7 @@ def made(tmp_path_factory) -> tuple[Path, dict]:
     """One run of everything, ring polymers by the stand-in."""
     folder = tmp_path_factory.mktemp("pigs") / "water"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("heliodor.paths.run_paths", stand_in)
+        patch.setattr("heliodor.pigs.pipeline.run_paths", stand_in)
         found = coarse_grain(MODEL, molecule("H2O"), folder, read_pigs_choices(TINY), kernels="reference")
     return folder, found
 
@@ -91,7 +91,7 @@ def test_nothing_is_done_twice(made, monkeypatch):
     def never(*args, **options):
         raise AssertionError("done again")
 
-    monkeypatch.setattr("heliodor.paths.run_paths", never)
+    monkeypatch.setattr("heliodor.pigs.pipeline.run_paths", never)
     monkeypatch.setattr("heliodor.pigs.pipeline.classical_run", never)
     told = []
     again = coarse_grain(
@@ -138,7 +138,7 @@ def test_other_long_range_cutoffs_are_other_forces(made, monkeypatch):
     def again(*args, **options):
         raise InputError("done again")
 
-    monkeypatch.setattr("heliodor.paths.run_paths", again)
+    monkeypatch.setattr("heliodor.pigs.pipeline.run_paths", again)
     same = {"kernels": "reference", "until": "paths"}
     coarse_grain(MODEL, molecule("H2O"), folder, read_pigs_choices(TINY), **same)
     with pytest.raises(InputError, match="done again"):

@@ -23,6 +23,7 @@ from heliodor.checkpoint import load_checkpoint, save_checkpoint
 from heliodor.dynamics.files.storage import put_in_place, write_durably
 from heliodor.dynamics.provenance import fingerprint
 from heliodor.errors import InputError, suggestion
+from heliodor.paths import PathResult, PathSettings, run_paths
 from heliodor.pigs.config import PigsChoices
 from heliodor.pigs.fit import fit_correction
 from heliodor.pigs.residuals import centroid_frames, explained, residuals, split_in_time
@@ -164,8 +165,6 @@ def _stages(job: _Job, base: Potential) -> list[Stage]:
 
 
 def _paths(job: _Job, say: Say) -> Mapping[str, Any]:
-    from heliodor.paths import PathSettings, run_paths
-
     p = job.choices.paths
     settings = PathSettings(
         temperature=p.temperature,
@@ -178,13 +177,7 @@ def _paths(job: _Job, say: Say) -> Mapping[str, Any]:
         bead_stride=0,
         centroid=True,
     )
-    base = job.load()
-    # a longer time goes on with the same run
-    kept = {**dataclasses.asdict(settings), "time": 0}
-    place = _place(job.folder / "paths", [kept, _identity(base), *_numbers(job.atoms)])
-    found = run_paths(
-        base, job.atoms, place, settings, restart=True, tell=lambda done, of: say("path-integral dynamics", done, of)
-    )
+    found = _run_paths(job, settings, lambda done, of: say("path-integral dynamics", done, of))
     assert found.centroids is not None and found.centroid_forces is not None
     frames = centroid_frames(
         _like(job.atoms, found.atoms), found.centroids, found.centroid_forces, found.cells, job.model
@@ -192,6 +185,14 @@ def _paths(job: _Job, say: Say) -> Mapping[str, Any]:
     frames.write(job.folder / "centroids.h5")
     kelvin = float(found.properties["temperature"][len(found.time) // 2 :].mean())
     return {"frames": len(frames), "fs": round(float(found.time[-1]), 1), "temperature_K": round(kelvin, 1)}
+
+
+def _run_paths(job: _Job, settings: PathSettings, tell: Callable[[int, int], None]) -> PathResult:
+    """In a folder of its own for these settings; a longer time goes on with the same run."""
+    base = job.load()
+    kept = {**dataclasses.asdict(settings), "time": 0}
+    place = _place(job.folder / "paths", [kept, _identity(base), *_numbers(job.atoms)])
+    return run_paths(base, job.atoms, place, settings, restart=True, tell=tell)
 
 
 def _residuals(job: _Job, say: Say) -> Mapping[str, Any]:
@@ -266,8 +267,6 @@ def _dynamics(job: _Job, name: str, say: Say) -> Mapping[str, Any]:
 
 
 def _ring_polymers(job: _Job, say: Say) -> Mapping[str, Any]:
-    from heliodor.paths import PathSettings, run_paths
-
     c = job.choices
     d = c.dynamics
     settings = PathSettings(
@@ -281,12 +280,7 @@ def _ring_polymers(job: _Job, say: Say) -> Mapping[str, Any]:
         bead_stride=0,
         centroid=True,
     )
-    base = job.load()
-    kept = {**dataclasses.asdict(settings), "time": 0}
-    place = _place(job.folder / "paths", [kept, _identity(base), *_numbers(job.atoms)])
-    found = run_paths(
-        base, job.atoms, place, settings, restart=True, tell=lambda done, of: say("ring-polymer dynamics", done, of)
-    )
+    found = _run_paths(job, settings, lambda done, of: say("ring-polymer dynamics", done, of))
     settled = found.time > parse_time(d.settle)
     assert found.centroids is not None
     arrays: dict[str, Any] = {"time": found.time[settled], "centroids": found.centroids[settled]}

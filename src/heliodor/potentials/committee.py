@@ -70,7 +70,7 @@ class Committee(Potential):
             raise ModelError("models with and without energies have nothing to average: leave one kind out")
         self.has_energy = members[0].has_energy
         self.outputs = frozenset(members[0].outputs).intersection(*(m.outputs for m in members))
-        self.card = _common_card(members)
+        self.card = common_card(members)
         far = [member for member in members if member.has_long_range]
         self.has_long_range = bool(far)
         if far:
@@ -282,7 +282,8 @@ def expand(model: str | Path | Iterable[str | Path]) -> list[str]:
     return found
 
 
-def _common_card(members: Sequence[Potential]) -> dict[str, Any]:
+def common_card(members: Sequence[Potential]) -> dict[str, Any]:
+    """Names, licences and citations of several models used as one."""
     card: dict[str, Any] = {"members": [member.name for member in members]}
     for key in ("licence", "citation"):
         texts = dict.fromkeys(str(member.card[key]) for member in members if key in member.card)

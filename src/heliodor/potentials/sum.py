@@ -14,8 +14,9 @@ from heliodor.doubt import Doubt
 from heliodor.errors import CheckpointError, InputError, ModelError
 from heliodor.neighbors import Neighbors
 from heliodor.potential import Potential, Prediction, Terms, evaluate_system
+from heliodor.potentials.committee import common_card
 from heliodor.system import System
-from heliodor.uncertainty import ForceError, ForceErrorConfig, weights_digest
+from heliodor.uncertainty import weights_digest
 
 TERM = "correction"
 """Name of the energy term of the only correction; of several: with their numbers from 1."""
@@ -73,7 +74,7 @@ class Sum(Potential):
             raise ModelError(f"there is no element that both {base.name} and its corrections know")
         self.outputs = frozenset(base.outputs)
         self.name = " + ".join(member.name for member in members)
-        self.card = _joint_card(members)
+        self.card = common_card(members)
         self.has_long_range = any(member.has_long_range for member in members)
         if len({m.long_range_cutoff for m in self._far}) > 1:
             raise ModelError("the members of a sum have different long-range cutoffs: load them alike")
@@ -86,17 +87,11 @@ class Sum(Potential):
     @classmethod
     def from_config(cls, config: SumConfig) -> Sum:
         """Members as described, with parameters that `load_state_dict` is to fill."""
-        from heliodor.checkpoint import architectures
+        from heliodor.checkpoint import built
 
-        known, members = architectures(), []
+        members = []
         for entry in config.members:
-            if entry["architecture"] not in known:
-                raise CheckpointError(f"a member has architecture {entry['architecture']!r}, which is not known")
-            made, config_class = known[entry["architecture"]]
-            build: Any = getattr(made, "from_config", made)
-            member = build(config_class.from_dict(entry["config"])).double()
-            if entry.get("uncertainty") is not None:
-                member.uncertainty = ForceError(ForceErrorConfig.from_dict(entry["uncertainty"])).double()
+            member = built(entry)
             member.card = dict(entry["card"])
             member.name = str(member.card.get("name", entry["architecture"]))
             members.append(member)
@@ -265,12 +260,3 @@ class Sum(Potential):
 
 def _plus(one: Tensor | None, other: Tensor | None) -> Tensor | None:
     return None if one is None or other is None else one + other
-
-
-def _joint_card(members: Sequence[Potential]) -> dict[str, Any]:
-    card: dict[str, Any] = {"members": [member.name for member in members]}
-    for key in ("licence", "citation"):
-        texts = dict.fromkeys(str(member.card[key]) for member in members if key in member.card)
-        if texts:
-            card[key] = "; ".join(texts)
-    return card
