@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -15,6 +14,7 @@ import ase
 import ase.io
 import numpy as np
 
+from heliodor.dynamics.files.storage import write_durably
 from heliodor.engines.ipi import Beads, upright
 from heliodor.errors import InputError
 from heliodor.paths.input import input_xml
@@ -62,6 +62,7 @@ def run_paths(
     Raises:
         InputError, ModelError: what the model cannot describe; a folder in use or that cannot be written to; other
             settings than those of the run; forces that are not finite.
+        StorageError: the disk is full.
         MissingExtraError: i-PI is not installed.
     """
     folder = Path(folder)
@@ -92,7 +93,7 @@ def run_paths(
             (folder / INPUT).write_text(xml)
             ring, marks = Ring(input_xml(turned, settings, parameters, outputs=False), beads), {"frames": 0, "beads": 0}
         about = {"settings": asdict(settings), "model": named}
-        _replace(folder / SETTINGS, json.dumps(about, indent=2))
+        write_durably(folder / SETTINGS, json.dumps(about, indent=2).encode())
         _go_on(ring, folder, settings, marks, tell, save, bool(turned.pbc.any()))
     return read_paths(folder)
 
@@ -135,7 +136,7 @@ def _go_on(
             for file in files.values():
                 file.sync()
             state = {"step": ring.step, "marks": marks, "xml": ring.state()}
-            _replace(folder / STATE, json.dumps(state))
+            write_durably(folder / STATE, json.dumps(state).encode())
             saved = time.monotonic()
         if tell is not None:
             tell(ring.step, settings.steps)
@@ -197,13 +198,3 @@ def _check_same(folder: Path, atoms: ase.Atoms, settings: PathSettings, named: s
     ):
         if not np.allclose(np.asarray(then, dtype=float), np.asarray(present, dtype=float), rtol=0.0, atol=1e-6):
             raise InputError(f"{folder} was run with a different {what}: choose another folder")
-
-
-def _replace(path: Path, text: str) -> None:
-    """Whole or not at all, whenever the process dies."""
-    new = path.with_name(path.name + ".new")
-    with new.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
